@@ -1,0 +1,52 @@
+# The two commands of the README, and what people who change the code run.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The first of these that runs and is new enough; PYTHON=... overrides.
+CANDIDATES := python3.12 python3.13 python3.11 python3
+PYTHON ?= $(shell for p in $(CANDIDATES); do \
+	"$$p" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help demo run test lint format reference lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+demo: $(READY) ## Start the whole service, transcribe the sample, print the transcript, stop
+	@$(BIN)/python -m ops demo tests/data/meeting.wav
+
+run: $(READY) ## Keep the service up on this machine and print its addresses
+	@$(BIN)/python -m ops run
+
+test: $(READY) ## Run all tests
+	@$(BIN)/python -m pytest
+
+lint: $(READY) ## Formatting, lint rules and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: $(READY) ## Format the code and mend what ruff can
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+reference: $(READY) ## Renew .env.example and the tables of the docs from the code
+	@$(BIN)/python -m ops.reference
+
+lock: $(READY) ## Resolve pyproject.toml anew into requirements.lock
+	@$(BIN)/pip install --quiet uv
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --upgrade --quiet --output-file requirements.lock
+
+clean: ## Remove the environment and all local data
+	rm -rf .venv var build *.egg-info
+
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no Python >= 3.11 with venv found: install one, or pass PYTHON=/path/to/python" >&2; exit 1; }
+	@echo "setting up .venv with $$($(PYTHON) --version) (once)"
+	@$(PYTHON) -m venv --clear .venv || { echo "error: $(PYTHON) cannot make a virtual environment: install its venv package (Debian: python3-venv)" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@
