@@ -1,0 +1,139 @@
+"""Every error that a client, an operator or a log can see, as one tree.
+
+    ServiceError                 code, http_status, retryable
+    ├── RequestError             the request can't be taken as it is: the client's to mend
+    │   ├── EmptyRecording, NotWav, TooLarge, BadRequest
+    │   └── JobNotFound, JobNotFinished, JobFailed, JobGone
+    ├── Unavailable              not now: try again after ``retry_after_s``
+    │   └── BrokerAway, QueueFull, DiskFull
+    └── JobError                 ends an attempt of an accepted job
+        ├── NotAudio, InputMissing, EngineUnavailable, EngineFailed, EngineTimeout
+        ├── WorkerLost, Cancelled
+        └── Interrupted          (retryable) the attempt's surroundings failed, not the recording
+
+``code`` is stable: clients and dashboards may compare it. A message says what is wrong and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """Root of the tree. Never raised itself."""
+
+    code: ClassVar[str] = "internal"
+    http_status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+
+class RequestError(ServiceError):
+    code = "bad_request"
+    http_status = 400
+
+
+class BadRequest(RequestError):
+    """A field of the request is missing, misspelt or out of range."""
+
+
+class EmptyRecording(RequestError):
+    code = "empty_recording"
+
+
+class NotWav(RequestError):
+    code = "not_wav"
+    http_status = 415
+
+
+class TooLarge(RequestError):
+    code = "too_large"
+    http_status = 413
+
+
+class JobNotFound(RequestError):
+    code = "not_found"
+    http_status = 404
+
+
+class JobNotFinished(RequestError):
+    code = "not_finished"
+    http_status = 409
+
+
+class JobFailed(RequestError):
+    code = "job_failed"
+    http_status = 409
+
+
+class JobGone(RequestError):
+    """Released by its owner, or expired: its files are no more."""
+
+    code = "gone"
+    http_status = 410
+
+
+class Unavailable(ServiceError):
+    code = "unavailable"
+    http_status = 503
+    retryable = True
+
+
+class BrokerAway(Unavailable):
+    code = "broker_away"
+
+
+class QueueFull(Unavailable):
+    code = "queue_full"
+
+
+class DiskFull(Unavailable):
+    code = "disk_full"
+    http_status = 507
+
+
+class JobError(ServiceError):
+    """Ends an attempt. ``retryable`` says whether another attempt can help."""
+
+    code = "job_error"
+
+
+class NotAudio(JobError):
+    code = "not_audio"
+
+
+class InputMissing(JobError):
+    code = "input_missing"
+
+
+class EngineUnavailable(JobError):
+    """The engine or its model can't be loaded on this machine."""
+
+    code = "engine_unavailable"
+
+
+class EngineFailed(JobError):
+    code = "engine_failed"
+
+
+class EngineTimeout(JobError):
+    code = "timed_out"
+
+
+class WorkerLost(JobError):
+    """Every allowed attempt ended with a dead or silent worker."""
+
+    code = "worker_lost"
+
+
+class Cancelled(JobError):
+    code = "cancelled"
+
+
+class Interrupted(JobError):
+    code = "interrupted"
+    retryable = True

@@ -1,0 +1,21 @@
+"""The Redis keys of job records. Queue keys are worker.streams' own; docs/architecture.md has the table."""
+
+from __future__ import annotations
+
+import hashlib
+
+WAITING_INDEX = "jobs:waiting"
+RUNNING_INDEX = "jobs:running"
+ENDED_INDEX = "jobs:ended"
+
+
+def job_key(task_id: str) -> str:
+    return f"job:{task_id}"
+
+
+def tombstone_key(task_id: str) -> str:
+    """Marks a released or expired job, so that it answers 410 and not 404.
+
+    The id is hashed, so that after a release no trace of it is left.
+    """
+    return f"gone:{hashlib.sha256(task_id.encode()).hexdigest()[:32]}"

@@ -1,0 +1,64 @@
+"""The job record: one Redis hash, as a typed value."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, Json, model_validator
+
+from worker.jobs.states import JobState
+
+
+def new_task_id() -> str:
+    """A random (version 4) UUID: not guessable, and a safe name for a folder."""
+    return str(uuid.uuid4())
+
+
+class JobRecord(BaseModel):
+    """A job's metadata. Times are Unix seconds (UTC) by the writer's clock; a missing field was never set.
+
+    ``lease`` names the delivery (``<entry id>@<stream>``) whose attempt owns the job, ``result`` the file
+    in the job's folder that holds its one result.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    state: JobState
+    source: str = "upload"
+    file_name: str = ""
+    size_bytes: int = 0
+    created_at: float
+
+    attempt: int = 0
+    lease: str = ""
+    worker: str = ""
+    started_at: float | None = None
+    ended_at: float | None = None
+    expires_at: float | None = None
+
+    step: str = ""
+    step_number: int = 0
+    step_of: int = 0
+    fraction: float = Field(0.0, ge=0, le=1)
+    eta_s: float | None = None
+
+    result: str = ""
+    engine: str = ""
+    model: str = ""
+    duration_s: float | None = None
+    warnings: Json[list[Any]] = Field(default_factory=list)
+    error_code: str = ""
+    error_message: str = ""
+    error_step: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_means_unset(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        # A hash field can be overwritten inside a script, but not typed: "" stands for None.
+        return {name: value for name, value in fields.items() if value != ""}
+
+    def to_hash(self) -> dict[str, str]:
+        """What ``accept`` stores: the fields that were set, as strings."""
+        return {name: str(value) for name, value in self.model_dump(exclude_unset=True).items()}

@@ -1,0 +1,171 @@
+"""Reads and changes job records. Each change is one Lua script, so no two processes can half-win."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from worker.jobs import keys
+from worker.jobs.record import JobRecord
+from worker.jobs.states import JobState, sources_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import redis
+
+_SCRIPTS = Path(__file__).parent / "scripts"
+_INDEXES = [keys.WAITING_INDEX, keys.RUNNING_INDEX, keys.ENDED_INDEX]
+
+
+class Fence(StrEnum):
+    """Who may make a move; see move.lua."""
+
+    HOLD = "hold"
+    TAKE = "take"
+    LOST = "lost"
+    NONE = "none"
+
+
+class MoveOutcome(StrEnum):
+    MOVED = "moved"
+    GONE = "gone"
+    ENDED = "ended"
+    ILLEGAL = "illegal"
+    LOST = "lost"
+    DUPLICATE = "duplicate"
+
+
+class JobStore:
+    """The job records of one Redis server.
+
+    Args:
+        client: With ``decode_responses=True``. Shared freely between threads.
+        group: The consumer group in whose pending lists a lease is looked up.
+        expiry_s: Life of a job after its end, and of the tombstone after that.
+    """
+
+    def __init__(self, client: redis.Redis, *, group: str, expiry_s: int) -> None:
+        self._client = client
+        self._group = group
+        self._expiry_s = expiry_s
+        held = (_SCRIPTS / "held.lua").read_text()
+        self._accept = client.register_script((_SCRIPTS / "accept.lua").read_text())
+        self._move = client.register_script(held + (_SCRIPTS / "move.lua").read_text())
+        self._report = client.register_script(held + (_SCRIPTS / "report.lua").read_text())
+        self._remove = client.register_script((_SCRIPTS / "remove.lua").read_text())
+
+    def accept(self, record: JobRecord, *, max_waiting: int) -> bool:
+        """Write the record of a new job; False where ``max_waiting`` jobs wait already. Safe to repeat."""
+        fields = _flatten(record.to_hash())
+        args = [record.id, max_waiting, record.created_at, *fields]
+        return bool(self._accept(keys=[keys.job_key(record.id), keys.WAITING_INDEX], args=args))
+
+    def get(self, task_id: str) -> JobRecord | None:
+        fields = cast("dict[str, str]", self._client.hgetall(keys.job_key(task_id)))
+        return JobRecord.model_validate(fields) if fields else None
+
+    def claim(self, task_id: str, lease: str, *, attempt: int, worker: str, now: float) -> MoveOutcome:
+        """Make the delivery ``lease`` the job's one attempt."""
+        fields = {"lease": lease, "attempt": attempt, "worker": worker, "started_at": now}
+        fresh = {"step": "", "step_number": 0, "step_of": 0, "fraction": 0.0, "eta_s": ""}
+        return self._moved(task_id, JobState.RUNNING, Fence.TAKE, lease, now, {**fields, **fresh})
+
+    def report(self, task_id: str, lease: str, fields: dict[str, Any]) -> bool:
+        """Write progress; False where this attempt no longer owns the job."""
+        args = [lease, self._group, *_flatten(fields)]
+        return bool(self._report(keys=[keys.job_key(task_id)], args=args))
+
+    def complete(self, task_id: str, lease: str, *, now: float, fields: dict[str, Any]) -> MoveOutcome:
+        """The commit: the result file named in ``fields`` becomes the job's one result."""
+        return self._end(task_id, JobState.COMPLETED, Fence.HOLD, lease, now, fields)
+
+    def fail(
+        self, task_id: str, *, code: str, message: str, step: str, now: float, lease: str = "", fence: Fence
+    ) -> MoveOutcome:
+        fields = {"error_code": code, "error_message": message, "error_step": step}
+        return self._end(task_id, JobState.FAILED, fence, lease, now, fields)
+
+    def wait_again(self, record: JobRecord, *, fence: Fence) -> MoveOutcome:
+        """Put a running job back among the waiting, at the place its age gives it."""
+        return self._moved(
+            record.id, JobState.WAITING, fence, record.lease, record.created_at, {"worker": ""}
+        )
+
+    def release(self, task_id: str) -> JobRecord | None:
+        """Forget the job, whatever its state; its record as it was."""
+        return self._removed(task_id, "released", "")
+
+    def expire(self, task_id: str, now: float) -> JobRecord | None:
+        """Forget the job if it ended long enough ago."""
+        return self._removed(task_id, "expired", str(now))
+
+    def is_gone(self, task_id: str) -> bool:
+        return bool(self._client.exists(keys.tombstone_key(task_id)))
+
+    def expired_ids(self, now: float, limit: int = 1000) -> list[str]:
+        return self._ids(
+            self._client.zrange(keys.ENDED_INDEX, "-inf", cast("Any", now), byscore=True, offset=0, num=limit)
+        )
+
+    def running_ids(self) -> list[str]:
+        return self._ids(self._client.zrange(keys.RUNNING_INDEX, 0, -1))
+
+    def waiting_before(self, created_at: float) -> list[str]:
+        return self._ids(
+            self._client.zrange(keys.WAITING_INDEX, "-inf", cast("Any", created_at), byscore=True)
+        )
+
+    def counts(self) -> tuple[int, int, float | None]:
+        """Jobs waiting, jobs running, and when the oldest waiting one was accepted (Unix seconds)."""
+        pipe = self._client.pipeline(transaction=False)
+        pipe.zcard(keys.WAITING_INDEX)
+        pipe.zcard(keys.RUNNING_INDEX)
+        pipe.zrange(keys.WAITING_INDEX, 0, 0, withscores=True)
+        waiting, running, oldest = pipe.execute()
+        return waiting, running, oldest[0][1] if oldest else None
+
+    def position(self, task_id: str) -> int | None:
+        """How many jobs wait before this one, plus one; None where it does not wait. O(log n)."""
+        rank = cast("int | None", self._client.zrank(keys.WAITING_INDEX, task_id))
+        return None if rank is None else rank + 1
+
+    def known(self, task_ids: Iterable[str]) -> set[str]:
+        """Those of the ids that have a record."""
+        ids = list(task_ids)
+        pipe = self._client.pipeline(transaction=False)
+        for task_id in ids:
+            pipe.exists(keys.job_key(task_id))
+        return {task_id for task_id, found in zip(ids, pipe.execute(), strict=True) if found}
+
+    def _end(
+        self, task_id: str, state: JobState, fence: Fence, lease: str, now: float, fields: dict[str, Any]
+    ) -> MoveOutcome:
+        expires_at = now + self._expiry_s
+        ended = {"ended_at": now, "expires_at": expires_at, "eta_s": "", **fields}
+        return self._moved(task_id, state, fence, lease, expires_at, ended)
+
+    def _moved(
+        self, task_id: str, state: JobState, fence: Fence, lease: str, score: float, fields: dict[str, Any]
+    ) -> MoveOutcome:
+        sources = "".join(f"{source}," for source in sources_of(state))
+        args = [task_id, state, sources, fence, lease, self._group, score, *_flatten(fields)]
+        return MoveOutcome(self._move(keys=[keys.job_key(task_id), *_INDEXES], args=args))
+
+    def _removed(self, task_id: str, text: str, expired_by: str) -> JobRecord | None:
+        all_keys = [keys.job_key(task_id), *_INDEXES, keys.tombstone_key(task_id)]
+        flat = self._remove(keys=all_keys, args=[task_id, text, self._expiry_s, expired_by])
+        return JobRecord.model_validate(dict(zip(flat[::2], flat[1::2], strict=True))) if flat else None
+
+    @staticmethod
+    def _ids(reply: object) -> list[str]:
+        return cast("list[str]", reply)
+
+
+def _flatten(fields: dict[str, Any]) -> list[str]:
+    flat: list[str] = []
+    for name, value in fields.items():
+        flat += [name, value if isinstance(value, str) else json.dumps(value)]
+    return flat

@@ -1,0 +1,92 @@
+"""Every setting of every process, in one frozen class, read from the environment or a ``.env`` file.
+
+Nothing reads the environment but ``Settings()``, which only entry points call. ``.env.example`` and
+``docs/settings.md`` name every field here and no other (a test compares them).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024**2
+GIB = 1024**3
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    # A SecretStr: the URL may carry a password, and pydantic's own RedisDsn prints it.
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), description="Redis or Valkey server (6.2 or newer, AOF on)."
+    )
+    cache_dir: Path = Field(Path("var/cache"), description="Folder shared by gateway, workers and sweeper.")
+    cache_expiry: int = Field(
+        7 * 24 * 3600, ge=60, le=366 * 24 * 3600, description="Seconds from a job's end to its removal."
+    )
+    orphan_grace_s: int = Field(
+        3600,
+        ge=1,
+        description="Age at which a job folder without a job record is taken for a crash's remains.",
+    )
+    max_upload_bytes: int = Field(4 * GIB, ge=1, description="Largest recording accepted, in bytes.")
+    min_free_bytes: int = Field(
+        GIB, ge=0, description="Free space that uploads must leave on the cache's disk."
+    )
+    max_waiting_jobs: int = Field(100_000, ge=1, description="Queue length at which new jobs get 503.")
+
+    lease_s: float = Field(
+        15, ge=2, le=600, description="Seconds without renewal after which a worker has lost its job."
+    )
+    sweep_s: float = Field(5, ge=0.5, le=300, description="Seconds between two sweeps for expired leases.")
+    repair_s: float = Field(30, ge=0.5, le=3600, description="Seconds between two repairs of jobs and files.")
+    max_attempts: int = Field(3, ge=1, le=100, description="Attempts that may die before a job has failed.")
+
+    engine: Literal["whisper", "simulated"] = Field(
+        "whisper", description="What turns audio into a transcript."
+    )
+    whisper_model: str = Field(
+        "",
+        description="Whisper model: a CTranslate2 folder or a name on the hub; empty: tiny.en from a wheel.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the engine computes.")
+    simulated_script: str = Field(
+        "", description="How the simulated engine behaves (docs/engines.md); for load and failure tests only."
+    )
+
+    gateway_host: str = Field("127.0.0.1", description="Address the gateway listens on.")
+    gateway_port: int = Field(8000, ge=0, le=65535, description="Port the gateway listens on.")
+    flower_port: int = Field(5555, ge=0, le=65535, description="Port of Flower in the local stack.")
+    data_dir: Path = Field(
+        Path("var"), description="Where the local stack keeps its Redis data and logs; nothing else uses it."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+    log_format: Literal["json", "console"] = Field("json", description="One JSON object a line, or text.")
+
+    @model_validator(mode="after")
+    def _sweeps_are_faster_than_leases(self) -> Settings:
+        # The sweep's outage guard takes a pause of half a lease between sweeps for an outage.
+        if self.sweep_s > self.lease_s / 2:
+            message = f"SWEEP_S ({self.sweep_s:g}) must be at most half of LEASE_S ({self.lease_s:g})"
+            raise ValueError(message)
+        return self
+
+
+def load_settings() -> Settings:
+    """The process's settings; on a bad one, end the process with a line for each that names it.
+
+    For entry points only.
+    """
+    try:
+        return Settings()
+    except ValidationError as exc:
+        for error in exc.errors():
+            name = "_".join(str(part) for part in error["loc"]).upper() or "settings"
+            sys.stderr.write(
+                f"{name}: {error['msg']} (got {error['input']!r})\n" if error["loc"] else f"{error['msg']}\n"
+            )
+        raise SystemExit(2) from None
