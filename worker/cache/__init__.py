@@ -1,0 +1,13 @@
+"""The shared folder: where a job's bytes lie, how a result gets there, when they go.
+
+    <cache>/jobs/<task id>/input             as the client sent it
+                           recording.wav     16 kHz mono, made by the worker
+                           result.<n>.json   the one result; <n> names the attempt that wrote it
+
+Knows files and job records. Must not know Celery, HTTP or engines.
+"""
+
+from worker.cache.expiry import remove_expired, remove_orphans
+from worker.cache.folder import Cache, JobFolder
+
+__all__ = ["Cache", "JobFolder", "remove_expired", "remove_orphans"]

@@ -1,0 +1,52 @@
+"""What leaves the cache, and when. Safe to run in many processes at once, and at any time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.cache.folder import is_task_id
+from worker.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.cache.folder import Cache, JobFolder
+    from worker.jobs import JobStore
+
+log = get_logger(__name__)
+
+
+def remove_expired(cache: Cache, store: JobStore, now: float, forget: Callable[[str], None]) -> list[str]:
+    """Remove the jobs that ended CACHE_EXPIRY ago: record first, then result state, then files.
+
+    A crash in between leaves a folder without a record, which ``remove_orphans`` takes.
+
+    Args:
+        forget: Drops Celery's result of a task id.
+    """
+    removed = [task_id for task_id in store.expired_ids(now) if store.expire(task_id, now)]
+    for task_id in removed:
+        forget(task_id)
+        cache.folder(task_id).remove()
+        log.info("job_expired", task_id=task_id)
+    return removed
+
+
+def remove_orphans(cache: Cache, store: JobStore, grace_s: float) -> list[str]:
+    """Remove folders that no record knows and nobody has written to for ``grace_s``.
+
+    The age is read before the record: a folder whose job is accepted in between is kept.
+    """
+    old = [name for name, folder in cache.folders() if is_task_id(name) and _is_old(folder, grace_s)]
+    orphans = set(old) - store.known(old)
+    for task_id in orphans:
+        cache.folder(task_id).remove()
+        log.warning("orphan_folder_removed", task_id=task_id)
+    return sorted(orphans)
+
+
+def _is_old(folder: JobFolder, grace_s: float) -> bool:
+    try:
+        return folder.age_s() > grace_s
+    except FileNotFoundError:  # removed while we looked
+        return False

@@ -1,0 +1,1 @@
+"""What the client gets: the result document, and its renderings."""
