@@ -1,0 +1,1 @@
+"""What an operator runs: the sweeper, Flower's configuration, the local stack and the demonstration."""

@@ -1,0 +1,87 @@
+"""``python -m ops``: run (the local stack), demo, sweeper."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+from worker.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from ops.stack import Stack
+
+
+def run_stack(settings: Settings) -> int:
+    """Keep the local stack up until Ctrl-C or SIGTERM."""
+    from ops.stack import Stack  # noqa: PLC0415  each command loads only what it needs
+
+    stopped = Event()
+    signal.signal(signal.SIGINT, lambda *_: stopped.set())
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    stack = Stack(settings, say)
+    try:
+        stack.start()
+        for line in addresses(stack, settings):
+            say(line)
+        stack.supervise(stopped.is_set)
+    finally:
+        say("stopping")
+        stack.stop()
+    return 0
+
+
+def addresses(stack: Stack, settings: Settings) -> list[str]:
+    return [
+        f"API       {stack.api_url}",
+        f"API docs  {stack.api_url}/docs",
+        f"Flower    {stack.flower_url}",
+        f"Redis     {stack.redis_url}",
+        f"Logs      {settings.data_dir.absolute() / 'log'}",
+        "Ctrl-C stops it all.",
+    ]
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    settings = load_settings()
+    if arguments.command == "sweeper":
+        from ops.sweeper import run_sweeper  # noqa: PLC0415
+
+        return run_sweeper(settings)
+    from ops.stack import StackError  # noqa: PLC0415
+
+    try:
+        if arguments.command == "run":
+            return run_stack(settings)
+        from ops.demo import run_demo  # noqa: PLC0415
+
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops the children, like Ctrl-C
+        return run_demo(settings, arguments.recording)
+    except KeyboardInterrupt:
+        return 130
+    except StackError as exc:
+        sys.stderr.write(f"error: {exc}\n")
+        return 1
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m ops", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run", help="the whole service on this machine, on embedded parts")
+    demo = commands.add_parser("demo", help="start all, transcribe one recording, stop all")
+    demo.add_argument("recording", type=Path, help="a WAV file")
+    commands.add_parser("sweeper", help="the sweeper: Celery beat and its small worker")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""What keeps the promise when something died: every function here repairs one kind of remains.
+
+Each is safe to repeat, and safe to run in several processes at once: what it changes, it changes by a
+script that looks first.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from worker import streams
+from worker.app import MAINTENANCE_QUEUE, TRANSCRIBE_QUEUE
+from worker.cache import remove_expired, remove_orphans
+from worker.errors import WorkerLost
+from worker.jobs import Fence, JobRecord, MoveOutcome
+from worker.logs import get_logger
+from worker.resources import create_cache, create_client, create_store
+from worker.tasks import TRANSCRIBE_TASK
+
+if TYPE_CHECKING:
+    import redis
+    from celery import Celery
+
+    from worker.cache import Cache
+    from worker.jobs import JobStore
+    from worker.settings import Settings
+
+log = get_logger(__name__)
+
+GAUGES_KEY = "gauges"  # hash: what the last sweep saw
+GAUGES_TTL_S = 60
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """The sweeper's hands: what its tasks work with."""
+
+    app: Celery
+    settings: Settings
+    client: redis.Redis
+    store: JobStore
+    cache: Cache
+
+    @classmethod
+    def create(cls, app: Celery, settings: Settings) -> Keeper:
+        client = create_client(settings)
+        return cls(app, settings, client, create_store(settings, client), create_cache(settings))
+
+    def sweep(self) -> None:
+        """Every few seconds: lost leases, lost attempts, dead letters, gauges."""
+        self.reclaim()
+        self.return_lost()
+        self.bury_dead()
+        self.publish_gauges()
+
+    def repair(self) -> None:
+        """Every half minute or so: jobs without an entry, files without a job, expired jobs."""
+        self.republish_missing()
+        remove_expired(self.cache, self.store, time.time(), self.forget)
+        remove_orphans(self.cache, self.store, self.settings.orphan_grace_s)
+
+    def reclaim(self) -> None:
+        """Give the entries of silent workers to others."""
+        for lost in streams.sweep(self.client, [TRANSCRIBE_QUEUE, MAINTENANCE_QUEUE], self._options()):
+            log.warning(
+                "lease_expired",
+                task_id=lost.task_id,
+                worker=lost.consumer,
+                idle_ms=lost.idle_ms,
+                attempts=lost.attempts,
+                outcome=lost.outcome,
+            )
+
+    def return_lost(self) -> None:
+        """Show jobs as waiting again whose attempt died and whose entry waits for another worker."""
+        for task_id in self.store.running_ids():
+            record = self.store.get(task_id)
+            if record and self.store.wait_again(record, fence=Fence.LOST) is MoveOutcome.MOVED:
+                log.warning("attempt_lost", task_id=task_id, worker=record.worker, attempt=record.attempt)
+
+    def bury_dead(self) -> None:
+        """Fail the jobs whose attempts all died; their entries stay in the dead-letter stream."""
+        for dead in streams.unhandled_dead(self.client, TRANSCRIBE_QUEUE):
+            self._fail_lost(dead)
+            streams.mark_handled(self.client, TRANSCRIBE_QUEUE, dead)
+
+    def republish_missing(self) -> list[str]:
+        """Publish the entry of jobs that were accepted but have none: the gateway died in between.
+
+        Candidates are read first, then the streams in the order in which entries move between them, so
+        an entry can't slip past the scan. Publishing twice is harmless: the second delivery finds the
+        job taken.
+        """
+        candidates = self.store.waiting_before(time.time() - self.settings.repair_s)
+        if not candidates or not self._entries_are_missing():
+            return []
+        present = streams.scan_task_ids(self.client, TRANSCRIBE_QUEUE)
+        missing = [task_id for task_id in candidates if task_id not in present]
+        for task_id in missing:
+            self.app.send_task(TRANSCRIBE_TASK, task_id=task_id, queue=TRANSCRIBE_QUEUE)
+            log.warning("entry_republished", task_id=task_id)
+        return missing
+
+    def publish_gauges(self) -> None:
+        waiting, running, oldest = self.store.counts()
+        gauges = {
+            "waiting": waiting,
+            "running": running,
+            "dead": streams.stats(self.client, TRANSCRIBE_QUEUE).dead,
+            "oldest_waiting_age_s": round(time.time() - oldest, 1) if oldest else 0,
+            "cache_free_bytes": self.cache.free_bytes(),
+            "at": round(time.time(), 1),
+        }
+        pipe = self.client.pipeline(transaction=True)
+        pipe.hset(GAUGES_KEY, mapping=gauges)
+        pipe.expire(GAUGES_KEY, GAUGES_TTL_S)
+        pipe.execute()
+
+    def forget(self, task_id: str) -> None:
+        self.app.AsyncResult(task_id).forget()
+
+    def _fail_lost(self, dead: streams.DeadEntry) -> None:
+        record = self.store.get(dead.task_id)
+        if record is None:
+            return
+        message = lost_message(record, dead.attempts, dead.why)
+        outcome = self.store.fail(
+            dead.task_id,
+            code=WorkerLost.code,
+            message=message,
+            step=record.step,
+            now=time.time(),
+            fence=Fence.LOST,
+        )
+        log.error("job_dead", task_id=dead.task_id, attempts=dead.attempts, why=dead.why, outcome=outcome)
+        if outcome is MoveOutcome.MOVED or record.error_code == WorkerLost.code:
+            self.app.backend.mark_as_failure(dead.task_id, WorkerLost(message))
+
+    def _entries_are_missing(self) -> bool:
+        """Whether there are fewer entries than unfinished jobs: O(1), so a scan is rare."""
+        waiting, running, _ = self.store.counts()
+        return streams.entry_count(self.client, TRANSCRIBE_QUEUE) < waiting + running
+
+    def _options(self) -> streams.Options:
+        return streams.Options(lease_s=self.settings.lease_s, max_attempts=self.settings.max_attempts)
+
+
+def lost_message(record: JobRecord, attempts: int, why: str) -> str:
+    step = f" in step {record.step}" if record.step else ""
+    return f"the worker died in each of {attempts} attempts{step} (last: {why}): the job was given up"

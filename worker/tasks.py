@@ -1,0 +1,233 @@
+"""The transcribe task: one attempt at one job, in five steps, each testable alone.
+
+    load     read the record, take the job for this delivery
+    admit    make room: remove what has expired, look at the disk
+    run      recording -> 16 kHz mono -> engine, with progress
+    settle   write the result aside, under a name no other attempt uses
+    record   commit: the record names the result, if this attempt still owns the job
+
+An attempt that has lost its lease can do none of the steps that others can see: reports and the commit
+check the lease inside their scripts, and a settled result that was not committed is removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from celery.exceptions import Ignore
+from structlog.contextvars import bound_contextvars
+
+from worker.cache import remove_expired
+from worker.cache.folder import write_durably
+from worker.delivery.document import to_document
+from worker.errors import DiskFull, EngineFailed, InputMissing, Interrupted, JobError
+from worker.jobs import Fence, JobRecord, JobState, MoveOutcome
+from worker.logs import get_logger
+from worker.patience import AWAY, patiently
+from worker.progress import Abandoned, Reporter
+from worker.tools import Tools
+
+if TYPE_CHECKING:
+    from celery import Celery, Task
+
+    from worker.engines.protocol import Transcript
+    from worker.settings import Settings
+
+log = get_logger(__name__)
+
+TRANSCRIBE_TASK = "transcribe"
+RETRY_BASE_S = 5
+RETRY_MAX_S = 300
+_PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE})
+
+
+class Settled(Exception):
+    """The job has its one end already; a delivery of it only repeats what was said."""
+
+    def __init__(self, record: JobRecord) -> None:
+        super().__init__(record.id)
+        self.record = record
+
+
+class Attempt:
+    """One run of one job, owned by one delivery (``lease``)."""
+
+    def __init__(self, tools: Tools, task: Task) -> None:
+        request = task.request
+        self.tools = tools
+        self.task_id: str = request.id
+        self.lease: str = request.lease_id
+        self.number: int = request.attempt + request.retries
+        self.worker: str = request.hostname
+        self.folder = tools.cache.folder(self.task_id)
+        self.reporter = Reporter(tools.store, self.task_id, self.lease, publish=task.update_state)
+
+    def carry_out(self) -> dict[str, Any]:
+        self.load()
+        self.admit()
+        transcript = self.run()
+        self.settle(transcript)
+        return self.record(transcript)
+
+    def load(self) -> None:
+        outcome = patiently(
+            lambda: self.tools.store.claim(
+                self.task_id, self.lease, attempt=self.number, worker=self.worker, now=time.time()
+            )
+        )
+        if outcome is MoveOutcome.ENDED:
+            record = self.tools.store.get(self.task_id)
+            if record is not None:
+                raise Settled(record)
+        if outcome is not MoveOutcome.MOVED:
+            raise Abandoned(outcome.value)
+        log.info("job_claimed", worker=self.worker)
+
+    def admit(self) -> None:
+        remove_expired(self.tools.cache, self.tools.store, time.time(), self.tools.forget)
+        if not self.folder.input.exists():
+            raise InputMissing("the recording is no longer in the cache: submit it again")
+        try:
+            self.tools.cache.require_space()
+        except DiskFull as exc:
+            raise Interrupted("the cache's disk is full") from exc
+
+    def run(self) -> Transcript:
+        from worker.sources.convert import convert  # noqa: PLC0415  loads PyAV: in the child only
+
+        self.reporter.step("convert")
+        recording = convert(self.folder.input, self.folder.recording)
+        engine = self.tools.prepared_engine()
+        return engine.transcribe(
+            recording.path, self.tools.options(), self.reporter.from_engine, self.reporter.check
+        )
+
+    def settle(self, transcript: Transcript) -> None:
+        document = to_document(self.task_id, transcript)
+        try:
+            write_durably(self.folder.result(self.lease), document.model_dump_json().encode())
+        except FileNotFoundError as exc:  # the job was released meanwhile, folder and all
+            raise Abandoned("gone") from exc
+
+    def record(self, transcript: Transcript) -> dict[str, Any]:
+        fields = {
+            "result": self.folder.result(self.lease).name,
+            "engine": transcript.engine,
+            "model": transcript.model,
+            "duration_s": transcript.duration_s,
+            "warnings": [vars(warning) for warning in transcript.warnings],
+            "fraction": 1.0,
+        }
+        outcome = patiently(
+            lambda: self.tools.store.complete(self.task_id, self.lease, now=time.time(), fields=fields)
+        )
+        if outcome is not MoveOutcome.MOVED and not self._committed_before(outcome):
+            self.folder.result(self.lease).unlink(missing_ok=True)
+            raise Abandoned(outcome.value)
+        self.folder.keep_only(fields["result"])
+        return summary(self.task_id, fields["result"])
+
+    def fail(self, error: JobError) -> None:
+        """Make ``error`` the job's one end."""
+        outcome = patiently(
+            lambda: self.tools.store.fail(
+                self.task_id,
+                code=error.code,
+                message=error.message,
+                step=self.reporter.current_step,
+                now=time.time(),
+                lease=self.lease,
+                fence=Fence.HOLD,
+            )
+        )
+        if outcome is not MoveOutcome.MOVED and not self._committed_before(outcome):
+            raise Abandoned(outcome.value)
+
+    def wait_again(self) -> None:
+        """Let the job wait for another attempt; Celery's retry makes the new entry."""
+        record = self.tools.store.get(self.task_id)
+        if record is None or record.lease != self.lease:
+            raise Abandoned("lost")
+        self.tools.store.wait_again(record, fence=Fence.HOLD)
+
+    def _committed_before(self, outcome: MoveOutcome) -> bool:
+        """Whether the end found in the record is this attempt's own: its commit's answer got lost."""
+        record = self.tools.store.get(self.task_id) if outcome is MoveOutcome.ENDED else None
+        return record is not None and record.lease == self.lease
+
+
+def register(app: Celery, settings: Settings) -> None:
+    """Add the transcribe task to the application. It takes no arguments: its id is the job's."""
+    tools = Tools(app, settings)
+
+    @app.task(name=TRANSCRIBE_TASK, bind=True, max_retries=None)
+    def transcribe(self: Task) -> dict[str, Any]:
+        with bound_contextvars(task_id=self.request.id, attempt=self.request.attempt + self.request.retries):
+            return attempt_job(self, Attempt(tools, self), settings.max_attempts)
+
+
+def attempt_job(task: Task, attempt: Attempt, max_attempts: int) -> dict[str, Any]:
+    """Carry the attempt out and turn its end into Celery's words."""
+    started = time.monotonic()
+    outcome = "failed"
+    try:
+        result = attempt.carry_out()
+        outcome = "completed"
+    except Settled as exc:
+        outcome = "settled_before"
+        return repeat_end(exc.record)
+    except Abandoned as exc:
+        outcome = f"abandoned_{exc}"
+        raise Ignore from exc  # acknowledged without a word: the job is another's, or nobody's
+    except Exception as exc:  # noqa: BLE001  a job's border: whatever went wrong becomes its one error
+        error = as_job_error(exc, attempt.reporter.current_step)
+        outcome = error.code
+        end_with(task, attempt, error, max_attempts)
+    finally:
+        seconds = round(time.monotonic() - started, 3)
+        log.info("attempt_finished", outcome=outcome, step=attempt.reporter.current_step, seconds=seconds)
+    return result
+
+
+def end_with(task: Task, attempt: Attempt, error: JobError, max_attempts: int) -> NoReturn:
+    """Fail the job, or let it wait for another attempt where one can help."""
+    try:
+        if error.retryable and attempt.number < max_attempts:
+            attempt.wait_again()
+            raise task.retry(exc=error, countdown=retry_delay_s(attempt.number))
+        attempt.fail(error)
+    except Abandoned as exc:
+        raise Ignore from exc
+    raise error
+
+
+def as_job_error(exc: Exception, step: str) -> JobError:
+    """Any failure as an error that its reader can act on; unforeseen ones keep their text in the log."""
+    if isinstance(exc, JobError):
+        return exc
+    log.error("attempt_crashed", step=step, exc_info=exc)
+    if isinstance(exc, (*AWAY, MemoryError)) or (isinstance(exc, OSError) and exc.errno in _PASSING):
+        error: JobError = Interrupted(f"step {step or 'load'}: {type(exc).__name__}")
+    else:
+        error = EngineFailed(f"step {step or 'load'} failed unexpectedly: {type(exc).__name__}")
+    error.__cause__ = exc
+    return error
+
+
+def retry_delay_s(attempt_number: int) -> int:
+    """Seconds before the next attempt: 5, 10, 20, ... up to 5 minutes."""
+    return int(min(RETRY_BASE_S * 2 ** (attempt_number - 1), RETRY_MAX_S))
+
+
+def repeat_end(record: JobRecord) -> dict[str, Any]:
+    """Answer a redelivery of a job that has ended: a crash came between the commit and Celery's answer."""
+    if record.state is JobState.COMPLETED:
+        return summary(record.id, record.result)
+    raise JobError(f"{record.error_code}: {record.error_message}")
+
+
+def summary(task_id: str, result: str) -> dict[str, Any]:
+    """What Celery's result backend keeps: enough for a monitor, nothing that was said."""
+    return {"task_id": task_id, "result": result}
