@@ -1,0 +1,68 @@
+"""``python -m gateway``: serve HTTP until SIGTERM, and let the requests under way end."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from gateway.app import create_app
+from gateway.protocol import BoundedProtocol
+from worker.logs import configure_logging, get_logger
+from worker.settings import load_settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from worker.settings import Settings
+
+log = get_logger(__name__)
+
+BACKLOG = 2048
+KEEP_ALIVE_S = 15
+SHUTDOWN_WITHIN_S = 30
+
+
+def main() -> int:
+    settings = load_settings()
+    configure_logging(settings, "gateway")
+    listener = listen(settings)
+    host, port = listener.getsockname()[:2]
+    log.info("gateway_listening", host=host, port=port)
+    uvicorn.Server(server_config(create_app(settings))).run(sockets=[listener])
+    return 0
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The listening socket; where it can't be had, end the process with a line that names the setting."""
+    host, port = settings.gateway_host, settings.gateway_port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as exc:
+        # A resolver's error has a negative number and a text of its own.
+        reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc.strerror
+        sys.stderr.write(f"GATEWAY_PORT: can't listen on {host} port {port}: {reason}\n")
+        raise SystemExit(1) from None
+
+
+def server_config(app: FastAPI) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,  # its loggers pass through ours
+        access_log=False,  # request_finished takes its place (gateway.middleware)
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=SHUTDOWN_WITHIN_S,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""GET /download: the result document as it is stored, or as Markdown."""
+
+from enum import StrEnum
+from pathlib import PurePath
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import FileResponse
+
+from gateway.errors import InvalidRequest, ResultMissing
+from gateway.lookup import find
+from gateway.openapi import problems
+from gateway.services import ServicesOf
+from gateway.status import wait_s
+from worker.cache import JobFolder
+from worker.delivery.document import Document
+from worker.delivery.markdown import to_markdown
+from worker.errors import JobFailed, JobGone, JobNotFinished, JobNotFound
+from worker.jobs import JobRecord, JobState
+from worker.logs import get_logger
+
+log = get_logger(__name__)
+router = APIRouter()
+
+LONGEST_STEM = 100
+
+
+class Format(StrEnum):
+    JSON = "json"
+    MD = "md"
+
+
+MEDIA_TYPES = {Format.JSON: "application/json", Format.MD: "text/markdown; charset=utf-8"}
+
+
+@router.get(
+    "/download/{task_id}",
+    tags=["jobs"],
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The result, in the format asked for.",
+            "model": Document,
+            "content": {"text/markdown": {"schema": {"type": "string"}}},
+        },
+        **problems(JobNotFound, JobNotFinished, JobFailed, JobGone, InvalidRequest, ResultMissing),
+    },
+)
+def download(
+    task_id: str,
+    services: ServicesOf,
+    fmt: Annotated[Format | None, Query(description="Goes before Accept; default json.")] = None,
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
+) -> Response:
+    """The result of a completed job."""
+    record = find(services.store, task_id)
+    require_completed(record)
+    chosen = fmt or preferred(accept)
+    headers = {
+        "Content-Disposition": disposition(f"{stem_of(record)}.{chosen}"),
+        "Cache-Control": "private, no-cache",
+        "Vary": "Accept",
+    }
+    try:
+        return render(services.cache.folder(task_id), record, chosen, headers)
+    except FileNotFoundError as exc:
+        find(services.store, task_id)  # released or expired in this very moment: 410
+        log.exception("result_missing", task_id=task_id)
+        raise ResultMissing("the job is completed, but its result is no longer in the cache") from exc
+
+
+def require_completed(record: JobRecord) -> None:
+    """Raise what stands in the way of a download."""
+    if record.state is JobState.FAILED:
+        raise JobFailed(f"the job has failed: {record.error_code}: {record.error_message}")
+    if record.state is not JobState.COMPLETED:
+        raise JobNotFinished("the job has not finished: see its status", retry_after_s=wait_s(record))
+
+
+def render(folder: JobFolder, record: JobRecord, chosen: Format, headers: dict[str, str]) -> Response:
+    """Raises FileNotFoundError where the result is missing."""
+    path = folder.path / record.result
+    if chosen is Format.JSON:
+        return FileResponse(path, headers=headers, media_type=MEDIA_TYPES[chosen], stat_result=path.stat())
+    document = Document.model_validate_json(path.read_bytes())
+    return Response(to_markdown(document), headers=headers, media_type=MEDIA_TYPES[chosen])
+
+
+def preferred(accept: str) -> Format:
+    """The format that an Accept header likes best; JSON where it names neither, or both alike."""
+    markdown = quality(accept, "text/markdown")
+    return Format.MD if markdown and markdown > (quality(accept, "application/json") or 0) else Format.JSON
+
+
+def quality(accept: str, media_type: str) -> float | None:
+    """The weight (RFC 9110, 12.5.1) that the header gives a media type by name; wildcards say nothing."""
+    for entry in accept.lower().split(","):
+        name, *parameters = (part.strip() for part in entry.split(";"))
+        if name == media_type:
+            weights = [value for value in parameters if value.startswith("q=")]
+            return _number(weights[0][2:]) if weights else 1.0
+    return None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
+def stem_of(record: JobRecord) -> str:
+    """What to call the result: as the recording was called, or by the task id."""
+    return PurePath(record.file_name).stem[:LONGEST_STEM].strip(" .") or record.id
+
+
+def disposition(name: str) -> str:
+    """A Content-Disposition for any name (RFC 6266): the real one encoded, one in ASCII for old clients."""
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in " ._-()") else "_" for c in name)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

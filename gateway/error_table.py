@@ -1,0 +1,91 @@
+"""Renders the tables of docs/errors.md from the error tree, which is their one source.
+
+``python -m gateway.error_table`` rewrites the page.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gateway.errors  # noqa: F401  so that its part of the tree is there
+from worker.errors import JobError, ServiceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PAGE = Path("docs/errors.md")
+MODULES = ("worker.errors", "gateway.errors")
+# What to do about each, for the one who reads it in an answer.
+MEANINGS = {
+    "bad_request": "The request is malformed. Its `detail` says where.",
+    "broker_away": "Redis does not answer. Where `detail` names a task id, ask for its status first.",
+    "cancelled": "The job was cancelled by an operator.",
+    "disk_full": "The cache's disk has no room above its reserve (MIN_FREE_BYTES).",
+    "empty_recording": "The field `file` has no bytes in it.",
+    "engine_failed": "The engine broke off on this recording.",
+    "engine_unavailable": "The engine or its model can't be loaded on the worker.",
+    "gone": "The job was released or has expired. Its files are no more.",
+    "input_missing": "The recording is no longer in the cache. Submit it again.",
+    "internal": "A fault of the service. The answer's X-Request-ID finds it in the log.",
+    "interrupted": "The surroundings of every allowed attempt failed (disk, memory, Redis). Submit it again.",
+    "invalid_request": "A field is missing, unknown, given twice or out of its values. `errors` names it.",
+    "job_error": "The job has failed, and its own error is not recorded yet.",
+    "job_failed": "There is nothing to download: the job has failed. `detail` repeats its error.",
+    "method_not_allowed": "The path exists, the method does not. See the Allow header.",
+    "not_audio": "There is no readable audio in the file.",
+    "not_finished": "There is nothing to download yet.",
+    "not_found": "There is no such job, or no such path.",
+    "not_multipart": "The body is not multipart/form-data.",
+    "not_wav": "The file does not begin with a RIFF, RF64 or BW64 WAVE header.",
+    "queue_full": "MAX_WAITING_JOBS jobs wait already. Nothing of this one was kept.",
+    "result_missing": "The job is completed, but its result is no longer in the cache.",
+    "timed_out": "The engine took longer than it may.",
+    "too_large": "The recording is larger than MAX_UPLOAD_BYTES.",
+    "upload_stalled": "The client sent nothing for a minute in the middle of the body.",
+    "worker_lost": "Every allowed attempt ended with a dead or silent worker.",
+}
+START, END = "<!-- table: {} -->\n", "<!-- end of table: {} -->\n"
+
+
+def kinds() -> list[type[ServiceError]]:
+    """One class a code, of those that a client can see; the first in the tree where several share one."""
+    by_code = {kind.code: kind for kind in reversed([*_tree(ServiceError)]) if kind.__module__ in MODULES}
+    by_code.pop("unavailable", None)  # never raised itself
+    return [by_code[code] for code in sorted(by_code)]
+
+
+def answers_table() -> str:
+    """The errors that answer a request."""
+    rows = [
+        f"| `{kind.code}` | {kind.http_status} "
+        f"| {'yes' if kind.retryable else 'no'} | {MEANINGS[kind.code]} |"
+        for kind in sorted(kinds(), key=lambda kind: (kind.http_status, kind.code))
+        if not issubclass(kind, JobError)
+    ]
+    return "\n".join(["| code | status | try again | meaning |", "|---|---|---|---|", *rows]) + "\n"
+
+
+def jobs_table() -> str:
+    """The errors of failed jobs, as /status shows them."""
+    rows = [f"| `{kind.code}` | {MEANINGS[kind.code]} |" for kind in kinds() if issubclass(kind, JobError)]
+    return "\n".join(["| code | meaning |", "|---|---|", *rows]) + "\n"
+
+
+def renewed(page: str) -> str:
+    """The page with its tables renewed; the text around them is written by hand."""
+    for name, table in {"answers": answers_table(), "jobs": jobs_table()}.items():
+        before, _, rest = page.partition(START.format(name))
+        _, _, after = rest.partition(END.format(name))
+        page = before + START.format(name) + table + END.format(name) + after
+    return page
+
+
+def _tree(kind: type[ServiceError]) -> Iterator[type[ServiceError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from _tree(below)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(renewed(PAGE.read_text()))

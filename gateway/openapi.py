@@ -1,0 +1,86 @@
+"""The OpenAPI document: what FastAPI can't see for itself (streamed bodies, problem bodies)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from gateway.problems import MEDIA_TYPE, Problem
+from worker.errors import BrokerAway, ServiceError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def problems(*errors: type[ServiceError]) -> Responses:
+    """The answers that stand for these errors and for those of every endpoint, one a status."""
+    codes: dict[int, list[str]] = defaultdict(list)
+    always: list[type[ServiceError]] = [BrokerAway, ServiceError]
+    for error in [*errors, *always]:
+        codes[error.http_status].append(error.code)
+    return {status: _problem(status, names) for status, names in sorted(codes.items())}
+
+
+def _problem(status: int, codes: list[str]) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "model": Problem,
+        "description": f"{HTTPStatus(status).phrase}: {', '.join(codes)}",
+    }
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        answer["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+    return answer
+
+
+def multipart_body() -> dict[str, Any]:
+    """The request body of an upload, which its endpoint reads as a stream."""
+    schema = {
+        "type": "object",
+        "required": ["file"],
+        "additionalProperties": False,
+        "properties": {
+            "file": {"type": "string", "format": "binary", "description": "A WAV file (RIFF, RF64 or BW64)."}
+        },
+    }
+    encoding = {"file": {"contentType": "audio/wav"}}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {"multipart/form-data": {"schema": schema, "encoding": encoding}},
+        }
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Correct what FastAPI generates: problems' media type, and the 422 of paths that can't have one."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        fresh = app.openapi_schema is None
+        document = generate()
+        if fresh:
+            _correct(document)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _correct(document: dict[str, Any]) -> None:
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            answers = operation["responses"]
+            for status in list(answers):
+                schema = _schema_name(answers[status])
+                if schema == "Problem":
+                    answers[status]["content"] = {MEDIA_TYPE: answers[status]["content"]["application/json"]}
+                elif schema == "HTTPValidationError":
+                    del answers[status]  # a task id is any text: one that is no UUID is not found
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
+
+
+def _schema_name(answer: dict[str, Any]) -> str:
+    schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
+    return str(schema.get("$ref", "")).rpartition("/")[2]

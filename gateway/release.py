@@ -1,0 +1,95 @@
+"""DELETE /release: everything of a job goes, and whoever works on it is stopped."""
+
+import time
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+
+from gateway.lookup import absent
+from gateway.openapi import problems
+from gateway.services import Services, ServicesOf
+from worker.cache.folder import is_task_id
+from worker.errors import JobGone, JobNotFound
+from worker.jobs import JobRecord, JobState
+from worker.logs import get_logger
+from worker.patience import AWAY
+from worker.streams import lease_held
+
+log = get_logger(__name__)
+router = APIRouter()
+
+STOP_WITHIN_S = 5.0
+ASK_EVERY_S = 0.05
+
+
+class Stopping(BaseModel):
+    """Record and files are gone; a worker has not confirmed yet that it stopped."""
+
+    task_id: str
+    status: Literal["stopping"] = "stopping"
+    detail: str
+
+
+@router.delete(
+    "/release/{task_id}",
+    status_code=204,
+    tags=["jobs"],
+    responses={
+        202: {"model": Stopping, "description": "Removed; the worker has not confirmed yet that it stopped."},
+        **problems(JobNotFound, JobGone),
+    },
+)
+def release(task_id: str, services: ServicesOf) -> Response:
+    """Remove a job: its files, its record, and the work on it."""
+    record = services.store.release(task_id) if is_task_id(task_id) else None
+    if record is None:
+        clean_up_again(services, task_id)
+        raise absent(services.store, task_id)
+    stopped = record.state is not JobState.RUNNING or stop(services, record)
+    remove(services, task_id)
+    log.info("job_released", task_id=task_id, state=record.state, stopped=stopped)
+    return Response(status_code=204) if stopped else _stopping(task_id)
+
+
+def stop(services: Services, record: JobRecord) -> bool:
+    """Kill the attempt; True once its worker has let go of the lease.
+
+    Where the kill can't be sent, the attempt stops by itself: its next report finds no record.
+    """
+    try:
+        services.dispatch.kill(record.id)
+        return let_go(services, record.lease)
+    except Exception as exc:  # noqa: BLE001  the record is gone: no error may stop the files from going
+        log.warning("kill_not_sent", task_id=record.id, error=type(exc).__name__)
+        return False
+
+
+def let_go(services: Services, lease: str) -> bool:
+    """Wait until nobody holds the lease, for STOP_WITHIN_S at most."""
+    deadline = time.monotonic() + STOP_WITHIN_S
+    while lease_held(services.client, lease):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(ASK_EVERY_S)
+    return True
+
+
+def remove(services: Services, task_id: str) -> None:
+    """Remove what lies outside the record. Safe to repeat."""
+    services.cache.folder(task_id).remove()
+    try:
+        services.dispatch.forget(task_id)
+    except AWAY as exc:  # it expires by itself
+        log.warning("result_not_forgotten", task_id=task_id, error=type(exc).__name__)
+
+
+def clean_up_again(services: Services, task_id: str) -> None:
+    """Finish an earlier release that was cut short after the record had gone."""
+    if is_task_id(task_id) and services.store.is_gone(task_id):
+        remove(services, task_id)
+
+
+def _stopping(task_id: str) -> Response:
+    body = Stopping(task_id=task_id, detail="everything is removed; the worker is still being stopped")
+    return Response(body.model_dump_json(), status_code=202, media_type="application/json")
