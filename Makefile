@@ -34,6 +34,7 @@ format: $(READY) ## Format the code and mend what ruff can
 
 reference: $(READY) ## Renew .env.example and the tables of the docs from the code
 	@$(BIN)/python -m ops.reference
+	@$(BIN)/python -m gateway.error_table
 
 lock: $(READY) ## Resolve pyproject.toml anew into requirements.lock
 	@$(BIN)/pip install --quiet uv

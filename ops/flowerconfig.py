@@ -6,30 +6,35 @@ lengths answer 404.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import flower.views
-from flower.utils.broker import Redis
+import redis
+from flower.utils.broker import BrokerBase
 
 from worker import streams
 
+TIMEOUT_S = 2.0
 
-class StreamBroker(Redis):
+
+class StreamBroker(BrokerBase):
     """Queue lengths as the transport counts them: entries that no worker has been given yet."""
 
-    async def queues(self, names: list[str]) -> list[dict[str, Any]]:
-        try:
-            return [{"name": name, "messages": await self._waiting(name)} for name in names]
-        finally:
-            await self.redis.aclose()
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._client = redis.Redis.from_url(
+            url.replace(streams.SCHEME, "redis", 1),
+            socket_timeout=TIMEOUT_S,
+            socket_connect_timeout=TIMEOUT_S,
+        )
 
-    async def _waiting(self, name: str) -> int:
-        count = 0
-        for stream in streams.QueueKeys(name).readable:
-            if await self.redis.exists(stream):
-                groups = await self.redis.xpending(stream, streams.GROUP)
-                count += await self.redis.xlen(stream) - groups["pending"]
-        return count
+    async def queues(self, names: list[str]) -> list[dict[str, Any]]:
+        return await asyncio.to_thread(self._count, names)
+
+    def _count(self, names: list[str]) -> list[dict[str, Any]]:
+        with self._client as client:
+            return [{"name": name, "messages": streams.stats(client, name).waiting} for name in names]
 
 
 _stock_broker = flower.views.Broker
@@ -37,9 +42,7 @@ _stock_broker = flower.views.Broker
 
 def broker(url: str, *args: Any, **kwargs: Any) -> Any:
     """What Flower calls for a broker; ours for our scheme, Flower's own for any other."""
-    if url.startswith(streams.SCHEME):
-        return StreamBroker(url, *args, **kwargs)
-    return _stock_broker(url, *args, **kwargs)
+    return StreamBroker(url) if url.startswith(streams.SCHEME) else _stock_broker(url, *args, **kwargs)
 
 
 flower.views.Broker = broker

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from worker import streams
 from worker.app import MAINTENANCE_QUEUE, TRANSCRIBE_QUEUE
@@ -105,7 +105,7 @@ class Keeper:
 
     def publish_gauges(self) -> None:
         waiting, running, oldest = self.store.counts()
-        gauges = {
+        gauges: dict[Any, Any] = {
             "waiting": waiting,
             "running": running,
             "dead": streams.stats(self.client, TRANSCRIBE_QUEUE).dead,

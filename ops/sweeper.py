@@ -35,8 +35,15 @@ def create_sweeper_app(settings: Settings) -> Celery:
         REPAIR_TASK: _every(settings.repair_s, REPAIR_TASK),
     }
     keeper = Keeper.create(app, settings)
-    app.task(keeper.sweep, name=SWEEP_TASK, ignore_result=True)
-    app.task(keeper.repair, name=REPAIR_TASK, ignore_result=True)
+
+    @app.task(name=SWEEP_TASK, ignore_result=True)
+    def sweep() -> None:
+        keeper.sweep()
+
+    @app.task(name=REPAIR_TASK, ignore_result=True)
+    def repair() -> None:
+        keeper.repair()
+
     return app
 
 

@@ -29,7 +29,7 @@ FORGOTTEN_AFTER_S = 86_400.0
 
 def live_workers(client: redis.Redis, now: float) -> list[str]:
     """Names of the workers that were heard of in the last SILENT_AFTER_S."""
-    found = client.zrange(WORKERS_KEY, now - SILENT_AFTER_S, "+inf", byscore=True)  # type: ignore[arg-type]
+    found = client.zrange(WORKERS_KEY, now - SILENT_AFTER_S, "+inf", byscore=True)
     return cast("list[str]", found)
 
 

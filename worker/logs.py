@@ -58,7 +58,10 @@ def _shared_processors() -> list[structlog.typing.Processor]:
 
 def _renderers(settings: Settings) -> list[structlog.typing.Processor]:
     if settings.log_format == "console":
-        return [structlog.dev.ConsoleRenderer(colors=False)]
+        # The plain traceback: the pretty one prints local variables, and with them what was said.
+        return [
+            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+        ]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import time
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from celery.exceptions import Ignore
@@ -100,9 +101,10 @@ class Attempt:
         self.reporter.step("convert")
         recording = convert(self.folder.input, self.folder.recording)
         engine = self.tools.prepared_engine()
-        return engine.transcribe(
+        transcript = engine.transcribe(
             recording.path, self.tools.options(), self.reporter.from_engine, self.reporter.check
         )
+        return replace(transcript, warnings=recording.warnings + transcript.warnings)
 
     def settle(self, transcript: Transcript) -> None:
         document = to_document(self.task_id, transcript)
@@ -112,22 +114,23 @@ class Attempt:
             raise Abandoned("gone") from exc
 
     def record(self, transcript: Transcript) -> dict[str, Any]:
+        result = self.folder.result(self.lease)
         fields = {
-            "result": self.folder.result(self.lease).name,
+            "result": result.name,
             "engine": transcript.engine,
             "model": transcript.model,
             "duration_s": transcript.duration_s,
-            "warnings": [vars(warning) for warning in transcript.warnings],
+            "warnings": [asdict(warning) for warning in transcript.warnings],
             "fraction": 1.0,
         }
         outcome = patiently(
             lambda: self.tools.store.complete(self.task_id, self.lease, now=time.time(), fields=fields)
         )
         if outcome is not MoveOutcome.MOVED and not self._committed_before(outcome):
-            self.folder.result(self.lease).unlink(missing_ok=True)
+            result.unlink(missing_ok=True)
             raise Abandoned(outcome.value)
-        self.folder.keep_only(fields["result"])
-        return summary(self.task_id, fields["result"])
+        self.folder.keep_only(result.name)
+        return summary(self.task_id, result.name)
 
     def fail(self, error: JobError) -> None:
         """Make ``error`` the job's one end."""
@@ -180,7 +183,7 @@ def attempt_job(task: Task, attempt: Attempt, max_attempts: int) -> dict[str, An
         return repeat_end(exc.record)
     except Abandoned as exc:
         outcome = f"abandoned_{exc}"
-        raise Ignore from exc  # acknowledged without a word: the job is another's, or nobody's
+        leave(attempt, exc)
     except Exception as exc:  # noqa: BLE001  a job's border: whatever went wrong becomes its one error
         error = as_job_error(exc, attempt.reporter.current_step)
         outcome = error.code
@@ -199,8 +202,18 @@ def end_with(task: Task, attempt: Attempt, error: JobError, max_attempts: int) -
             raise task.retry(exc=error, countdown=retry_delay_s(attempt.number))
         attempt.fail(error)
     except Abandoned as exc:
-        raise Ignore from exc
+        leave(attempt, exc)
     raise error
+
+
+def leave(attempt: Attempt, reason: Abandoned) -> NoReturn:
+    """End without a word: the job is another attempt's, or nobody's any more.
+
+    Of a released job Celery has just stored that it started; that goes too.
+    """
+    if str(reason) == MoveOutcome.GONE:
+        attempt.tools.forget(attempt.task_id)
+    raise Ignore from reason
 
 
 def as_job_error(exc: Exception, step: str) -> JobError:

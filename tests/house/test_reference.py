@@ -7,7 +7,14 @@ import sys
 
 import pytest
 
-from ops.reference import ENV_EXAMPLE, SETTINGS_PAGE, env_example, settings_page
+from ops.reference import (
+    ENV_EXAMPLE,
+    RESULT_SCHEMA,
+    SETTINGS_PAGE,
+    env_example,
+    result_schema,
+    settings_page,
+)
 from worker.settings import Settings, load_settings
 
 
@@ -18,6 +25,10 @@ def test_env_example_names_every_setting_and_no_other() -> None:
 def test_the_settings_page_names_every_setting_and_no_other() -> None:
     page = SETTINGS_PAGE.read_text()
     assert page == settings_page(page), "run `make reference`"
+
+
+def test_the_published_schema_is_the_documents() -> None:
+    assert RESULT_SCHEMA.read_text() == result_schema(), "run `make reference`"
 
 
 def test_importing_reads_no_environment() -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class RedisServer:
-    """The embedded server. What it acknowledged survives ``kill`` and ``start``: its data is in ``folder``."""
+    """The embedded server. What it acknowledged survives ``kill`` and ``start``: it lies in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -60,7 +60,7 @@ class JobStore:
     def accept(self, record: JobRecord, *, max_waiting: int) -> bool:
         """Write the record of a new job; False where ``max_waiting`` jobs wait already. Safe to repeat."""
         fields = _flatten(record.to_hash())
-        args = [record.id, max_waiting, record.created_at, *fields]
+        args: list[Any] = [record.id, max_waiting, record.created_at, *fields]
         return bool(self._accept(keys=[keys.job_key(record.id), keys.WAITING_INDEX], args=args))
 
     def get(self, task_id: str) -> JobRecord | None:
@@ -151,7 +151,7 @@ class JobStore:
         self, task_id: str, state: JobState, fence: Fence, lease: str, score: float, fields: dict[str, Any]
     ) -> MoveOutcome:
         sources = "".join(f"{source}," for source in sources_of(state))
-        args = [task_id, state, sources, fence, lease, self._group, score, *_flatten(fields)]
+        args: list[Any] = [task_id, state, sources, fence, lease, self._group, score, *_flatten(fields)]
         return MoveOutcome(self._move(keys=[keys.job_key(task_id), *_INDEXES], args=args))
 
     def _removed(self, task_id: str, text: str, expired_by: str) -> JobRecord | None:

@@ -1,0 +1,104 @@
+"""Engines that die, hang and ignore signals; workers that freeze and wake too late."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import httpx
+import psutil
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.service import Process, Service
+
+
+def simulated(**script: object) -> dict[str, str]:
+    return {"ENGINE": "simulated", "SIMULATED_SCRIPT": json.dumps(script)}
+
+
+def attempts(*workers: Process) -> int:
+    return sum(worker.log.count('"job_claimed"') for worker in workers)
+
+
+def test_a_job_that_kills_every_worker_ends_as_a_dead_letter(service: Service) -> None:
+    service.settings = {"MAX_ATTEMPTS": "3", **simulated(misbehave="kill", at=0.2)}
+    worker = service.start_all()
+    task_id = service.submit()
+    status = service.wait_for(task_id, "failed", 90)
+    assert status["error"]["code"] == "worker_lost"
+    assert status["error"]["step"] == "simulate"
+    assert "3 attempts" in status["error"]["message"]
+    assert attempts(worker) == 3
+    assert service.http.get(f"/download/{task_id}").status_code == httpx.codes.CONFLICT
+    assert worker.popen.poll() is None, "the worker died with its child"
+
+
+def test_an_engine_that_dies_once_costs_one_attempt(service: Service, tmp_path: Path) -> None:
+    service.settings = simulated(misbehave="exit", at=0.2, once=str(tmp_path / "died"))
+    service.start_all()
+    task_id = service.submit()
+    assert service.wait_for(task_id, "completed")["attempt"] == 2
+
+
+def test_releasing_a_running_job_kills_it_even_if_it_ignores_signals(
+    service: Service, tmp_path: Path
+) -> None:
+    marker = tmp_path / "hangs"
+    service.settings = simulated(misbehave="hang_stubbornly", at=0.1, once=str(marker))
+    worker = service.start_all()
+    task_id = service.submit()
+    service.wait(marker.exists, 30, "the engine to hang")
+    (child,) = worker.children()
+
+    released = time.monotonic()
+    assert service.http.delete(f"/release/{task_id}").status_code == httpx.codes.NO_CONTENT
+    assert time.monotonic() - released < 5
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    assert service.files() == []
+    with service.redis.client() as client:
+        assert [key for key in client.keys("*") if task_id in key] == []
+    service.wait_for(service.submit(), "completed")
+
+
+def test_a_worker_that_wakes_too_late_changes_nothing(service: Service) -> None:
+    service.settings = simulated(speed=8)
+    first = service.start_all()
+    task_id = service.submit()
+    service.wait(
+        lambda: ((service.status(task_id)["progress"] or {}).get("fraction") or 0) > 0.1, 30, "some progress"
+    )
+    frozen = [first.pid, *(child.pid for child in first.children())]
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    service.start_worker("two")
+    service.wait_for(task_id, "completed")
+    result = service.download(task_id)
+
+    for pid in frozen:
+        os.kill(pid, signal.SIGCONT)
+    service.wait(lambda: '"outcome": "abandoned_' in first.log or not first.children(), 20, "the fence")
+    service.wait(lambda: first.popen.poll() is None and first.children(), 20, "a fresh child")
+    assert service.download(task_id).content == result.content
+    assert service.status(task_id)["attempt"] == 2
+    assert len([name for name in service.files() if task_id in name]) == 1
+
+
+def test_redis_away_longer_than_the_lease_costs_no_attempt(service: Service) -> None:
+    service.settings = simulated(speed=3)
+    worker = service.start_all()
+    task_id = service.submit()
+    service.wait_for(task_id, "processing")
+    service.redis.kill()
+    answer = service.http.get("/queue")
+    assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+    assert int(answer.headers["retry-after"]) > 0
+    time.sleep(5)  # the outage itself: longer than the lease of 3 s, during which nothing can be observed
+    service.redis.start()
+    service.wait(lambda: service.http.get("/queue").status_code == httpx.codes.OK, 20, "the gateway's return")
+    assert service.wait_for(task_id, "completed")["attempt"] == 1
+    assert attempts(worker) == 1
