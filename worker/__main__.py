@@ -1,16 +1,21 @@
-"""``python -m worker``: take jobs from the stream and finish them, until SIGTERM."""
+"""``python -m worker``: take jobs from the stream and finish them, until SIGTERM.
+
+``python -m worker check`` only loads the engine and says whether it could.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import socket
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 from celery.signals import setup_logging
 
 from worker.app import TRANSCRIBE_QUEUE, create_app
+from worker.errors import EngineUnavailable
 from worker.heartbeat import Heart
 from worker.logs import configure_logging
 from worker.resources import create_client
@@ -35,6 +40,28 @@ def run_worker(settings: Settings, name: str) -> int:
     return int(worker.exitcode or 0)
 
 
+def check_engine(settings: Settings) -> int:
+    """Load the engine and say so in one line; 1 where it can't be loaded."""
+    from worker.engines.registry import create  # noqa: PLC0415  only here may this process load an engine
+
+    try:
+        create(settings.engine, settings).prepare()
+    except EngineUnavailable as exc:
+        sys.stderr.write(f"error: {exc.message}\n")
+        return 1
+    sys.stdout.write(f"engine {settings.engine} is ready\n")
+    return 0
+
+
+def engine_is_ready() -> bool:
+    """Whether a child process can load the engine.
+
+    A worker that could not would fail every job it took; better that it takes none, is restarted by
+    whoever supervises it, and is missed by /health/ready.
+    """
+    return subprocess.run([sys.executable, "-m", "worker", "check"], check=False).returncode == 0
+
+
 def default_name() -> str:
     return f"cpu-{os.getpid()}@{socket.gethostname()}"
 
@@ -42,8 +69,14 @@ def default_name() -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
     parser.add_argument("--name", default=None, help="worker name, unique among all workers: NAME@HOST")
+    parser.add_argument("command", nargs="?", choices=["run", "check"], default="run")
     arguments = parser.parse_args()
-    return run_worker(load_settings(), arguments.name or default_name())
+    settings = load_settings()
+    if arguments.command == "check":
+        return check_engine(settings)
+    if not engine_is_ready():
+        return 1
+    return run_worker(settings, arguments.name or default_name())
 
 
 if __name__ == "__main__":
