@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 from fastapi_offline import FastAPIOffline
 
-from gateway import backlog, download, health, openapi, problems, release, status, submit
+from gateway import backlog, cancel, download, health, openapi, problems, release, status, submit
 from gateway.middleware import Envelope
 from gateway.services import Services, create_services
 from worker import __version__
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from worker.settings import Settings
 
-ROOMS = (submit, status, download, release, backlog, health)
+ROOMS = (submit, status, download, cancel, release, backlog, health)
 DESCRIPTION = "Post a recording, get a task id, poll its status, fetch the transcript as JSON or Markdown."
 
 

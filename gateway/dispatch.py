@@ -59,6 +59,10 @@ class Dispatch:
         """Tell all workers to kill the child that runs the task. Answers before they do."""
         self._app.control.revoke(task_id, terminate=True, signal="SIGKILL")
 
+    def mark_cancelled(self, task_id: str) -> None:
+        """Let Celery's state say so, too: of a waiting task its workers will never report one."""
+        self._app.backend.mark_as_revoked(task_id, reason="cancelled")
+
     def forget(self, task_id: str) -> None:
         self._app.AsyncResult(task_id).forget()
 

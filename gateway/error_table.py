@@ -18,9 +18,10 @@ PAGE = Path("docs/errors.md")
 MODULES = ("worker.errors", "gateway.errors")
 # What to do about each, for the one who reads it in an answer.
 MEANINGS = {
+    "already_ended": "The job has ended, so it can't be cancelled. Release it to remove it.",
     "bad_request": "The request is malformed. Its `detail` says where.",
     "broker_away": "Redis does not answer. Where `detail` names a task id, ask for its status first.",
-    "cancelled": "The job was cancelled by an operator.",
+    "cancelled": "The job was cancelled, by POST /cancel or by an operator.",
     "disk_full": "The cache's disk has no room above its reserve (MIN_FREE_BYTES).",
     "empty_recording": "The field `file` has no bytes in it.",
     "engine_failed": "The engine broke off on this recording.",

@@ -4,6 +4,7 @@ RequestError
 ├── InvalidRequest    a field is missing, unknown, given twice or out of its values
 ├── NotMultipart      the body is of a kind that this endpoint does not take
 ├── UploadStalled     the client stopped sending in the middle of the body
+├── AlreadyEnded      a job that has ended can't be cancelled
 └── WrongMethod       the path exists, the method does not
 ServiceError
 └── ResultMissing     a completed job's result is not where its record says
@@ -35,6 +36,11 @@ class NotMultipart(RequestError):
 class UploadStalled(RequestError):
     code = "upload_stalled"
     http_status = 408
+
+
+class AlreadyEnded(RequestError):
+    code = "already_ended"
+    http_status = 409
 
 
 class WrongMethod(RequestError):

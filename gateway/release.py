@@ -1,6 +1,5 @@
 """DELETE /release: everything of a job goes, and whoever works on it is stopped."""
 
-import time
 from typing import Literal
 
 from fastapi import APIRouter, Response
@@ -9,18 +8,15 @@ from pydantic import BaseModel
 from gateway.lookup import absent
 from gateway.openapi import problems
 from gateway.services import Services, ServicesOf
+from gateway.stopping import stop
 from worker.cache.folder import is_task_id
 from worker.errors import JobGone, JobNotFound
-from worker.jobs import JobRecord, JobState
+from worker.jobs import JobState
 from worker.logs import get_logger
 from worker.patience import AWAY
-from worker.streams import lease_held
 
 log = get_logger(__name__)
 router = APIRouter()
-
-STOP_WITHIN_S = 5.0
-ASK_EVERY_S = 0.05
 
 
 class Stopping(BaseModel):
@@ -50,29 +46,6 @@ def release(task_id: str, services: ServicesOf) -> Response:
     remove(services, task_id)
     log.info("job_released", task_id=task_id, state=record.state, stopped=stopped)
     return Response(status_code=204) if stopped else _stopping(task_id)
-
-
-def stop(services: Services, record: JobRecord) -> bool:
-    """Kill the attempt; True once its worker has let go of the lease.
-
-    Where the kill can't be sent, the attempt stops by itself: its next report finds no record.
-    """
-    try:
-        services.dispatch.kill(record.id)
-        return let_go(services, record.lease)
-    except Exception as exc:  # noqa: BLE001  the record is gone: no error may stop the files from going
-        log.warning("kill_not_sent", task_id=record.id, error=type(exc).__name__)
-        return False
-
-
-def let_go(services: Services, lease: str) -> bool:
-    """Wait until nobody holds the lease, for STOP_WITHIN_S at most."""
-    deadline = time.monotonic() + STOP_WITHIN_S
-    while lease_held(services.client, lease):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(ASK_EVERY_S)
-    return True
 
 
 def remove(services: Services, task_id: str) -> None:

@@ -16,9 +16,10 @@ from celery.signals import setup_logging
 
 from worker.app import TRANSCRIBE_QUEUE, create_app
 from worker.errors import EngineUnavailable
+from worker.guard import Guard
 from worker.heartbeat import Heart
 from worker.logs import configure_logging
-from worker.resources import create_client
+from worker.resources import create_client, create_store
 from worker.settings import load_settings
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ def run_worker(settings: Settings, name: str) -> int:
     configure_logging(settings, name)
     setup_logging.connect(lambda **_: None, weak=False)  # keeps Celery's hands off the root logger
     app = create_app(settings)
-    Heart(create_client(settings, timeout_s=2.0), name).install()
+    client = create_client(settings, timeout_s=2.0)
+    guard = Guard(app, create_store(settings, client), name)
+    Heart(client, name, guard.look).install()
     worker = app.Worker(hostname=name, pool="prefork", concurrency=1, queues=[TRANSCRIBE_QUEUE], quiet=True)
     worker.start()
     return int(worker.exitcode or 0)

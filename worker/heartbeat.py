@@ -34,11 +34,16 @@ def live_workers(client: redis.Redis, now: float) -> list[str]:
 
 
 class Heart:
-    """Beats in a thread of its own, from the time Celery is ready to read the queue until it stops."""
+    """Beats in a thread of its own, from the time Celery is ready to read the queue until it stops.
 
-    def __init__(self, client: redis.Redis, name: str) -> None:
+    Args:
+        duty: Called at every beat.
+    """
+
+    def __init__(self, client: redis.Redis, name: str, duty: Callable[[], object]) -> None:
         self._client = client
         self._name = name
+        self._duty = duty
         self._stopped = threading.Event()
 
     def install(self) -> None:
@@ -55,6 +60,7 @@ class Heart:
         log.info("worker_ready", worker=self._name)
         while not self._stopped.is_set():
             self._quietly(self._beat)
+            self._quietly(self._duty)
             self._stopped.wait(BEAT_S)
         self._quietly(lambda: self._client.zrem(WORKERS_KEY, self._name))
 

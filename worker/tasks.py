@@ -23,7 +23,7 @@ from structlog.contextvars import bound_contextvars
 from worker.cache import remove_expired
 from worker.cache.folder import write_durably
 from worker.delivery.document import to_document
-from worker.errors import DiskFull, EngineFailed, InputMissing, Interrupted, JobError
+from worker.errors import Cancelled, DiskFull, EngineFailed, InputMissing, Interrupted, JobError
 from worker.jobs import Fence, JobRecord, JobState, MoveOutcome
 from worker.logs import get_logger
 from worker.patience import AWAY, patiently
@@ -238,6 +238,8 @@ def repeat_end(record: JobRecord) -> dict[str, Any]:
     """Answer a redelivery of a job that has ended: a crash came between the commit and Celery's answer."""
     if record.state is JobState.COMPLETED:
         return summary(record.id, record.result)
+    if record.error_code == Cancelled.code:
+        raise Ignore  # whoever cancelled it has said so to Celery
     raise JobError(f"{record.error_code}: {record.error_message}")
 
 

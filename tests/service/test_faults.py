@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 import httpx
 import psutil
 
+from worker import streams
+from worker.jobs import Fence, JobStore
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -62,6 +65,51 @@ def test_releasing_a_running_job_kills_it_even_if_it_ignores_signals(
     assert service.files() == []
     with service.redis.client() as client:
         assert [key for key in client.keys("*") if task_id in key] == []
+    service.wait_for(service.submit(), "completed")
+
+
+def test_cancelling_a_running_job_kills_it_and_keeps_its_record(service: Service, tmp_path: Path) -> None:
+    marker = tmp_path / "hangs"
+    service.settings = simulated(misbehave="hang_stubbornly", at=0.1, once=str(marker))
+    worker = service.start_all()
+    task_id = service.submit()
+    service.wait(marker.exists, 30, "the engine to hang")
+    (child,) = worker.children()
+    answer = service.http.post(f"/cancel/{task_id}")
+    assert (answer.status_code, answer.json()["stopped"]) == (httpx.codes.OK, True)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    status = service.status(task_id)
+    assert (status["status"], status["error"]["code"]) == ("failed", "cancelled")
+    assert status["error"]["step"] == "simulate"
+    assert service.files() == []
+    assert service.http.post(f"/cancel/{task_id}").json()["code"] == "already_ended"
+    service.wait_for(service.submit(), "completed")
+
+
+def test_a_waiting_job_that_is_cancelled_never_runs(service: Service) -> None:
+    service.start_gateway()
+    cancelled, kept = service.submit(), service.submit()
+    assert service.http.post(f"/cancel/{cancelled}").status_code == httpx.codes.OK
+    worker = service.start_worker()
+    service.wait_for(kept, "completed")
+    assert service.status(cancelled)["error"]["code"] == "cancelled"
+    assert [line for line in worker.log.splitlines() if cancelled in line and "job_claimed" in line] == []
+
+
+def test_a_cancel_that_no_worker_heard_of_still_stops_a_hanging_engine(
+    service: Service, tmp_path: Path
+) -> None:
+    marker = tmp_path / "hangs"
+    service.settings = simulated(misbehave="hang_stubbornly", at=0.1, once=str(marker))
+    worker = service.start_all()
+    task_id = service.submit()
+    service.wait(marker.exists, 30, "the engine to hang")
+    (child,) = worker.children()
+    with service.redis.client() as client:
+        JobStore(client, group=streams.GROUP, expiry_s=60).fail(
+            task_id, code="cancelled", message="", step="", now=time.time(), fence=Fence.NONE
+        )
+    service.wait(lambda: not child.is_running(), 15, "the guard to kill the child")
     service.wait_for(service.submit(), "completed")
 
 

@@ -25,6 +25,12 @@ def running_leases() -> set[str]:
     return {request.message.delivery_tag for request in active if not request._already_cancelled}  # noqa: SLF001
 
 
+def running_task_ids() -> set[str]:
+    """Task ids of the attempts that a child is working on."""
+    state = _state()
+    return {request.id for request in _snapshot(state.active_requests)} if state is not None else set()
+
+
 def _state() -> Any:
     # Not imported: publishers have no worker, and must not load one.
     return sys.modules.get("celery.worker.state")
