@@ -1,5 +1,6 @@
 """What a client is told about a job: one word for its state, and the record's other news."""
 
+import time
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -9,10 +10,12 @@ from pydantic import BaseModel, Field
 
 from gateway.lookup import find
 from gateway.openapi import problems
-from gateway.services import ServicesOf
+from gateway.services import Services, ServicesOf
 from worker.delivery.document import ResultWarning
 from worker.errors import Cancelled, JobError, JobGone, JobNotFound
+from worker.heartbeat import live_workers
 from worker.jobs import JobRecord, JobState
+from worker.jobs.estimate import waiting_eta_s
 
 router = APIRouter()
 
@@ -78,6 +81,7 @@ class JobStatus(BaseModel):
     status: Status
     progress: Progress | None = Field(description="Only while processing.")
     position: int | None = Field(description="Place in the queue, from 1; only while pending.")
+    eta_s: float | None = Field(description="Seconds until it has probably ended; null where unknown.")
     created_at: datetime
     started_at: datetime | None = Field(description="Start of the latest attempt.")
     ended_at: datetime | None
@@ -97,16 +101,26 @@ def read_status(task_id: str, services: ServicesOf) -> JobStatus:
     record = find(services.store, task_id)
     status = project(celery_state, record)
     position = services.store.position(task_id) if status is Status.PENDING else None
-    return view(record, status, celery_state, position)
+    return view(record, status, celery_state, position, eta_s(services, record, position))
 
 
-def view(record: JobRecord, status: Status, celery_state: str, position: int | None) -> JobStatus:
+def eta_s(services: Services, record: JobRecord, position: int | None) -> float | None:
+    if position is None:
+        return record.eta_s
+    workers = len(live_workers(services.client, time.time()))
+    return waiting_eta_s(services.store.load(), position, record.size_bytes, workers)
+
+
+def view(
+    record: JobRecord, status: Status, celery_state: str, position: int | None, eta_s: float | None
+) -> JobStatus:
     """The record in the words of the API. Pure."""
     return JobStatus(
         task_id=record.id,
         status=status,
         progress=_progress(record) if status is Status.PROCESSING else None,
         position=position,
+        eta_s=eta_s,
         created_at=_utc(record.created_at),
         started_at=_maybe_utc(record.started_at),
         ended_at=_maybe_utc(record.ended_at),

@@ -1,4 +1,4 @@
-"""``python -m ops``: run (the local stack), demo, sweeper."""
+"""``python -m ops``: run (the local stack), demo, sweeper, dead."""
 
 from __future__ import annotations
 
@@ -45,6 +45,18 @@ def addresses(stack: Stack, settings: Settings) -> list[str]:
     ]
 
 
+def manage_dead(settings: Settings, action: str, task_id: str | None) -> int:
+    from ops.dead import NoSuchDeadLetter, run_dead  # noqa: PLC0415
+
+    try:
+        for line in run_dead(settings, action, task_id):
+            say(line)
+    except NoSuchDeadLetter as exc:
+        sys.stderr.write(f"error: {exc}\n")
+        return 1
+    return 0
+
+
 def say(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
@@ -57,6 +69,8 @@ def main() -> int:
         from ops.sweeper import run_sweeper  # noqa: PLC0415
 
         return run_sweeper(settings)
+    if arguments.command == "dead":
+        return manage_dead(settings, arguments.action, arguments.task_id)
     from ops.stack import StackError  # noqa: PLC0415
 
     try:
@@ -80,6 +94,9 @@ def parse_arguments() -> argparse.Namespace:
     demo = commands.add_parser("demo", help="start all, transcribe one recording, stop all")
     demo.add_argument("recording", type=Path, help="a WAV file")
     commands.add_parser("sweeper", help="the sweeper: Celery beat and its small worker")
+    dead = commands.add_parser("dead", help="jobs whose every attempt died")
+    dead.add_argument("action", choices=["list", "show", "retry", "drop"])
+    dead.add_argument("task_id", nargs="?")
     return parser.parse_args()
 
 

@@ -60,6 +60,7 @@ class Keeper:
         self.republish_missing()
         remove_expired(self.cache, self.store, time.time(), self.forget)
         remove_orphans(self.cache, self.store, self.settings.orphan_grace_s)
+        self.drop_dead_of_gone()
 
     def reclaim(self) -> None:
         """Give the entries of silent workers to others."""
@@ -102,6 +103,14 @@ class Keeper:
             self.app.send_task(TRANSCRIBE_TASK, task_id=task_id, queue=TRANSCRIBE_QUEUE)
             log.warning("entry_republished", task_id=task_id)
         return missing
+
+    def drop_dead_of_gone(self) -> None:
+        """Drop the dead letters of jobs that were released or have expired: nothing of them may stay."""
+        entries = streams.list_dead(self.client, TRANSCRIBE_QUEUE)
+        known = self.store.known(entry.task_id for entry in entries)
+        for entry in entries:
+            if entry.task_id not in known:
+                streams.drop_dead(self.client, TRANSCRIBE_QUEUE, entry.entry_id)
 
     def publish_gauges(self) -> None:
         waiting, running, oldest = self.store.counts()

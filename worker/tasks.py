@@ -13,6 +13,7 @@ check the lease inside their scripts, and a settled result that was not committe
 from __future__ import annotations
 
 import errno
+import random
 import time
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -79,11 +80,11 @@ class Attempt:
             )
         )
         if outcome is MoveOutcome.ENDED:
-            record = self.tools.store.get(self.task_id)
+            record = patiently(lambda: self.tools.store.get(self.task_id))
             if record is not None:
                 raise Settled(record)
         if outcome is not MoveOutcome.MOVED:
-            raise Abandoned(outcome.value)
+            raise Abandoned(outcome)
         log.info("job_claimed", worker=self.worker)
 
     def admit(self) -> None:
@@ -128,8 +129,8 @@ class Attempt:
         )
         if outcome is not MoveOutcome.MOVED and not self._committed_before(outcome):
             result.unlink(missing_ok=True)
-            raise Abandoned(outcome.value)
-        self.folder.keep_only(result.name)
+            raise Abandoned(outcome)
+        self._tidy_up(result.name)
         return summary(self.task_id, result.name)
 
     def fail(self, error: JobError) -> None:
@@ -146,18 +147,32 @@ class Attempt:
             )
         )
         if outcome is not MoveOutcome.MOVED and not self._committed_before(outcome):
-            raise Abandoned(outcome.value)
+            raise Abandoned(outcome)
 
     def wait_again(self) -> None:
         """Let the job wait for another attempt; Celery's retry makes the new entry."""
-        record = self.tools.store.get(self.task_id)
+        record = patiently(lambda: self.tools.store.get(self.task_id))
         if record is None or record.lease != self.lease:
-            raise Abandoned("lost")
-        self.tools.store.wait_again(record, fence=Fence.HOLD)
+            raise Abandoned(MoveOutcome.LOST)
+        outcome = patiently(lambda: self.tools.store.wait_again(record, fence=Fence.HOLD))
+        if outcome is not MoveOutcome.MOVED:
+            raise Abandoned(outcome)
+
+    def _tidy_up(self, result: str) -> None:
+        """Remove what is no longer needed. The job has ended: nothing here may undo that."""
+        try:
+            self.folder.keep_only(result)
+            record = self.tools.store.get(self.task_id)
+            if record and record.started_at and record.ended_at:
+                self.tools.store.note_speed(record.size_bytes, record.ended_at - record.started_at)
+        except (*AWAY, OSError) as exc:
+            log.warning("not_tidied_up", error=type(exc).__name__)
 
     def _committed_before(self, outcome: MoveOutcome) -> bool:
         """Whether the end found in the record is this attempt's own: its commit's answer got lost."""
-        record = self.tools.store.get(self.task_id) if outcome is MoveOutcome.ENDED else None
+        if outcome is not MoveOutcome.ENDED:
+            return False
+        record = patiently(lambda: self.tools.store.get(self.task_id))
         return record is not None and record.lease == self.lease
 
 
@@ -229,9 +244,13 @@ def as_job_error(exc: Exception, step: str) -> JobError:
     return error
 
 
-def retry_delay_s(attempt_number: int) -> int:
-    """Seconds before the next attempt: 5, 10, 20, ... up to 5 minutes."""
-    return int(min(RETRY_BASE_S * 2 ** (attempt_number - 1), RETRY_MAX_S))
+def retry_delay_s(attempt_number: int) -> float:
+    """Seconds before the next attempt: 5, 10, 20, ... up to 5 minutes, give or take a quarter.
+
+    The jitter parts jobs that failed together, for example when the disk filled up.
+    """
+    delay_s: float = min(RETRY_BASE_S * 2 ** (attempt_number - 1), RETRY_MAX_S)
+    return delay_s * random.uniform(0.75, 1.25)  # noqa: S311  no secret
 
 
 def repeat_end(record: JobRecord) -> dict[str, Any]:

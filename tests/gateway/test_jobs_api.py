@@ -33,6 +33,7 @@ def test_the_status_of_a_waiting_job(served: Service, jobs: Jobs) -> None:
         "status": "pending",
         "progress": None,
         "position": 2,
+        "eta_s": None,
         "created_at": "1970-01-01T00:33:20Z",
         "started_at": None,
         "ended_at": None,

@@ -46,14 +46,14 @@ def test_a_recorded_end_wins(celery_state: str, state: JobState) -> None:
     ("celery_state", "code"), [("REVOKED", "cancelled"), ("FAILURE", "job_error"), ("REJECTED", "job_error")]
 )
 def test_a_failure_that_is_not_recorded_yet_has_an_error_too(celery_state: str, code: str) -> None:
-    shown = view(record(JobState.RUNNING, step="convert"), FAILED, celery_state, None)
+    shown = view(record(JobState.RUNNING, step="convert"), FAILED, celery_state, None, None)
     assert shown.error is not None
     assert (shown.error.code, shown.error.step) == (code, "convert")
 
 
 def test_progress_is_shown_only_while_processing() -> None:
     running = record(JobState.RUNNING, step="transcribe", step_number=2, step_of=2, fraction=0.5, eta_s=3)
-    assert view(running, FAILED, "FAILURE", None).progress is None
-    shown = view(running, PROCESSING, "PROGRESS", None).progress
+    assert view(running, FAILED, "FAILURE", None, None).progress is None
+    shown = view(running, PROCESSING, "PROGRESS", None, None).progress
     assert shown is not None
     assert shown.model_dump() == {"step": "transcribe", "number": 2, "of": 2, "fraction": 0.5, "eta_s": 3}

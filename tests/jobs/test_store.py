@@ -177,6 +177,53 @@ def test_a_released_job_leaves_a_tombstone_without_its_id(store: JobStore, clien
     assert store.release(task_id) is None
 
 
+def waiting_bytes(store: JobStore) -> int:
+    return store.load().waiting_bytes
+
+
+def test_the_waiting_bytes_follow_every_move(store: JobStore, client: redis.Redis) -> None:
+    task_id, other = accepted(store, size_bytes=100), accepted(store, size_bytes=7)
+    assert waiting_bytes(store) == 107
+    lease = deliver(client)
+    claim(store, task_id, lease)
+    assert waiting_bytes(store) == 7
+    lose(client, lease)
+    record = store.get(task_id)
+    assert record is not None
+    store.wait_again(record, fence=Fence.LOST)
+    assert waiting_bytes(store) == 107
+    store.release(other)
+    assert waiting_bytes(store) == 100
+    store.fail(task_id, code="worker_lost", message="x", step="", now=1.0, fence=Fence.NONE)
+    assert waiting_bytes(store) == 0
+    assert store.revive(task_id, "worker_lost")
+    assert waiting_bytes(store) == 100
+
+
+def test_speed_is_that_of_the_latest_jobs(store: JobStore) -> None:
+    for _ in range(100):
+        store.note_speed(1000, 1)
+    for _ in range(100):
+        store.note_speed(10, 1)
+    load = store.load()
+    assert load.done_bytes / load.done_seconds == pytest.approx(10, rel=0.05)
+
+
+def test_only_a_job_that_was_given_up_can_be_revived(store: JobStore, client: redis.Redis) -> None:
+    task_id, other = accepted(store), accepted(store)
+    store.fail(task_id, code="worker_lost", message="x", step="", now=1.0, fence=Fence.NONE)
+    store.fail(other, code="not_audio", message="x", step="", now=1.0, fence=Fence.NONE)
+    assert store.revive(task_id, "worker_lost")
+    assert store.revive(task_id, "worker_lost"), "not safe to repeat"
+    assert not store.revive(other, "worker_lost")
+    assert not store.revive(new_task_id(), "worker_lost")
+    record = store.get(task_id)
+    assert record is not None
+    assert (record.state, record.error_code, record.expires_at) == (JobState.WAITING, "", None)
+    assert store.expired_ids(2**40) == [other]
+    assert store.position(task_id) == 1
+
+
 def test_only_ended_jobs_expire_and_only_when_it_is_time(store: JobStore, client: redis.Redis) -> None:
     waiting, ended = accepted(store), accepted(store)
     lease = deliver(client)

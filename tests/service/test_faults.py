@@ -12,6 +12,7 @@ import httpx
 import psutil
 
 from worker import streams
+from worker.app import TRANSCRIBE_QUEUE
 from worker.jobs import Fence, JobStore
 
 if TYPE_CHECKING:
@@ -39,6 +40,36 @@ def test_a_job_that_kills_every_worker_ends_as_a_dead_letter(service: Service) -
     assert attempts(worker) == 3
     assert service.http.get(f"/download/{task_id}").status_code == httpx.codes.CONFLICT
     assert worker.popen.poll() is None, "the worker died with its child"
+
+
+def test_an_operator_handles_dead_letters(service: Service, tmp_path: Path) -> None:
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps({"misbehave": "kill", "at": 0.1}))
+    service.settings = {"MAX_ATTEMPTS": "1", "ENGINE": "simulated", "SIMULATED_SCRIPT": str(script)}
+    service.start_all()
+    retried, dropped = service.submit(), service.submit()
+    for task_id in (retried, dropped):
+        service.wait_for(task_id, "failed")
+
+    def dead(*arguments: str, status: int = 0) -> str:
+        command = service.start(f"dead-{len(service.processes)}", "ops", "dead", *arguments)
+        assert command.popen.wait(20) == status
+        return command.log
+
+    listed = dead("list")
+    assert retried in listed
+    assert dropped in listed
+    shown = dead("show", retried)
+    assert '"error_step": "simulate"' in shown
+    assert dead("show", "no-such-id", status=1) == "error: no dead letter of job no-such-id\n"
+
+    dead("drop", dropped)
+    script.write_text("{}")  # children read it when they start: the one that died was the last to misbehave
+    dead("retry", retried)
+    assert service.wait_for(retried, "completed")["attempt"] == 1
+    assert service.status(dropped)["status"] == "failed"
+    with service.redis.client() as client:
+        assert streams.stats(client, TRANSCRIBE_QUEUE).dead == 0
 
 
 def test_an_engine_that_dies_once_costs_one_attempt(service: Service, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import hashlib
 WAITING_INDEX = "jobs:waiting"
 RUNNING_INDEX = "jobs:running"
 ENDED_INDEX = "jobs:ended"
+LOAD = "jobs:load"  # hash: bytes that wait, and what workers have lately done in how long
 
 
 def job_key(task_id: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from worker.jobs import keys
+from worker.jobs.estimate import Load
 from worker.jobs.record import JobRecord
 from worker.jobs.states import JobState, sources_of
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import redis
 
 _SCRIPTS = Path(__file__).parent / "scripts"
-_INDEXES = [keys.WAITING_INDEX, keys.RUNNING_INDEX, keys.ENDED_INDEX]
+_INDEXES = [keys.WAITING_INDEX, keys.RUNNING_INDEX, keys.ENDED_INDEX, keys.LOAD]
 
 
 class Fence(StrEnum):
@@ -55,13 +56,16 @@ class JobStore:
         self._accept = client.register_script((_SCRIPTS / "accept.lua").read_text())
         self._move = client.register_script(held + (_SCRIPTS / "move.lua").read_text())
         self._report = client.register_script(held + (_SCRIPTS / "report.lua").read_text())
+        self._note_speed = client.register_script((_SCRIPTS / "note_speed.lua").read_text())
+        self._revive = client.register_script((_SCRIPTS / "revive.lua").read_text())
         self._remove = client.register_script((_SCRIPTS / "remove.lua").read_text())
 
     def accept(self, record: JobRecord, *, max_waiting: int) -> bool:
         """Write the record of a new job; False where ``max_waiting`` jobs wait already. Safe to repeat."""
         fields = _flatten(record.to_hash())
-        args: list[Any] = [record.id, max_waiting, record.created_at, *fields]
-        return bool(self._accept(keys=[keys.job_key(record.id), keys.WAITING_INDEX], args=args))
+        args: list[Any] = [record.id, max_waiting, record.created_at, record.size_bytes, *fields]
+        all_keys = [keys.job_key(record.id), keys.WAITING_INDEX, keys.LOAD]
+        return bool(self._accept(keys=all_keys, args=args))
 
     def get(self, task_id: str) -> JobRecord | None:
         fields = cast("dict[str, str]", self._client.hgetall(keys.job_key(task_id)))
@@ -93,6 +97,14 @@ class JobStore:
         return self._moved(
             record.id, JobState.WAITING, fence, record.lease, record.created_at, {"worker": ""}
         )
+
+    def revive(self, task_id: str, given_up_code: str) -> bool:
+        """Let a job that failed with this code wait again; False where it did not. Safe to repeat.
+
+        The one way out of a final state, for an operator's retry of a dead letter.
+        """
+        all_keys = [keys.job_key(task_id), keys.WAITING_INDEX, keys.ENDED_INDEX, keys.LOAD]
+        return bool(self._revive(keys=all_keys, args=[task_id, given_up_code]))
 
     def release(self, task_id: str) -> JobRecord | None:
         """Forget the job, whatever its state; its record as it was."""
@@ -126,6 +138,25 @@ class JobStore:
         pipe.zrange(keys.WAITING_INDEX, 0, 0, withscores=True)
         waiting, running, oldest = pipe.execute()
         return waiting, running, oldest[0][1] if oldest else None
+
+    def note_speed(self, size_bytes: int, seconds: float) -> None:
+        """Learn from a finished job how fast a worker is."""
+        self._note_speed(keys=[keys.LOAD], args=[size_bytes, seconds])
+
+    def load(self) -> Load:
+        """What waits and how fast it goes. O(1)."""
+        pipe = self._client.pipeline(transaction=False)
+        pipe.zcard(keys.WAITING_INDEX)
+        pipe.zcard(keys.RUNNING_INDEX)
+        pipe.hgetall(keys.LOAD)
+        waiting, running, sums = pipe.execute()
+        return Load(
+            waiting=waiting,
+            running=running,
+            waiting_bytes=int(sums.get("waiting_bytes", 0)),
+            done_bytes=float(sums.get("done_bytes", 0)),
+            done_seconds=float(sums.get("done_seconds", 0)),
+        )
 
     def position(self, task_id: str) -> int | None:
         """How many jobs wait before this one, plus one; None where it does not wait. O(log n)."""

@@ -1,5 +1,5 @@
 -- Move a job to another state, if the table of moves and the fence allow it. Needs held.lua.
--- KEYS  1 job record (hash)  2 waiting index  3 running index  4 ended index (zsets)
+-- KEYS  1 job record (hash)  2 waiting index  3 running index  4 ended index (zsets)  5 load (hash)
 -- ARGV  1 task id  2 target state  3 states it may come from, each followed by ','
 --       4 fence: 'hold'  the recorded lease must be ARGV[5], and held: the attempt that owns the job
 --                'take'  ARGV[5] must be held, and the recorded lease be another's that is no longer held
@@ -8,8 +8,8 @@
 --       5 lease  6 consumer group  7 score in the target's index  8.. field, value, ...
 -- ->    'moved' | 'gone' (no record) | 'ended' (final state) | 'illegal' | 'lost' (the fence)
 --       | 'duplicate' (take: another delivery of this job is being worked on)
-local record = redis.call('HMGET', KEYS[1], 'state', 'lease')
-local state, owner = record[1], record[2]
+local record = redis.call('HMGET', KEYS[1], 'state', 'lease', 'size_bytes')
+local state, owner, size = record[1], record[2], record[3] or 0
 if not state then return 'gone' end
 if state == 'completed' or state == 'failed' then return 'ended' end
 if not string.find(ARGV[3], state .. ',', 1, true) then return 'illegal' end
@@ -22,6 +22,8 @@ if fence == 'take' then
 end
 if fence == 'lost' and owner and held(owner, group) then return 'lost' end
 
+if state == 'waiting' then redis.call('HINCRBY', KEYS[5], 'waiting_bytes', -size) end
+if ARGV[2] == 'waiting' then redis.call('HINCRBY', KEYS[5], 'waiting_bytes', size) end
 redis.call('HSET', KEYS[1], 'state', ARGV[2], unpack(ARGV, 8))
 for _, index in ipairs({KEYS[2], KEYS[3], KEYS[4]}) do redis.call('ZREM', index, ARGV[1]) end
 local target = {waiting = KEYS[2], running = KEYS[3], completed = KEYS[4], failed = KEYS[4]}

@@ -1,0 +1,35 @@
+"""When a waiting job will probably have ended: arithmetic on sums that are kept, not on the queue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_HALF_DONE = 0.5  # what runs is, on average, half done
+
+
+@dataclass(frozen=True)
+class Load:
+    """``done_bytes`` in ``done_seconds``: recordings lately finished by one worker, weighted to the newest.
+
+    Bytes, because they are known of every recording before it is opened.
+    """
+
+    waiting: int
+    running: int
+    waiting_bytes: int
+    done_bytes: float
+    done_seconds: float
+
+
+def waiting_eta_s(load: Load, position: int, size_bytes: int, workers: int) -> float | None:
+    """Seconds until the job at ``position`` (from 1) has probably ended.
+
+    None before there is a speed to go by, or while there is no worker. The recordings ahead are taken to
+    be as long as those that wait are on average.
+    """
+    if not (load.done_bytes and load.done_seconds and workers and load.waiting):
+        return None
+    average_bytes = load.waiting_bytes / load.waiting
+    ahead_bytes = average_bytes * (position - 1 + _HALF_DONE * load.running)
+    speed = load.done_bytes / load.done_seconds
+    return round(ahead_bytes / speed / workers + size_bytes / speed, 1)
