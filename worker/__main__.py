@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from celery.signals import setup_logging
 
 from worker.app import TRANSCRIBE_QUEUE, create_app
+from worker.drain import limit_drain
 from worker.errors import EngineUnavailable
 from worker.guard import Guard
 from worker.heartbeat import Heart
@@ -38,6 +39,7 @@ def run_worker(settings: Settings, name: str) -> int:
     client = create_client(settings, timeout_s=2.0)
     guard = Guard(app, create_store(settings, client), name)
     Heart(client, name, guard.look).install()
+    limit_drain(settings.drain_s)
     worker = app.Worker(hostname=name, pool="prefork", concurrency=1, queues=[TRANSCRIBE_QUEUE], quiet=True)
     worker.start()
     return int(worker.exitcode or 0)

@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     )
     sweep_s: float = Field(5, ge=0.5, le=300, description="Seconds between two sweeps for expired leases.")
     repair_s: float = Field(30, ge=0.5, le=3600, description="Seconds between two repairs of jobs and files.")
+    drain_s: float = Field(
+        300, ge=0, le=86_400, description="Seconds a stopping worker gives its running job to finish."
+    )
     max_attempts: int = Field(3, ge=1, le=100, description="Attempts that may die before a job has failed.")
 
     engine: Literal["whisper", "simulated"] = Field(

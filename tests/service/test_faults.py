@@ -167,6 +167,18 @@ def test_a_worker_that_wakes_too_late_changes_nothing(service: Service) -> None:
     assert len([name for name in service.files() if task_id in name]) == 1
 
 
+def test_a_job_that_outlasts_the_drain_goes_back_uncounted(service: Service) -> None:
+    service.settings = {"DRAIN_S": "1", **simulated(speed=6)}
+    first = service.start_all()
+    task_id = service.submit()
+    service.wait_for(task_id, "processing")
+    first.signal(signal.SIGTERM)
+    first.popen.wait(15)
+    second = service.start_worker("two")
+    assert service.wait_for(task_id, "completed")["attempt"] == 1
+    assert attempts(second) == 1
+
+
 def test_redis_away_longer_than_the_lease_costs_no_attempt(service: Service) -> None:
     service.settings = simulated(speed=3)
     worker = service.start_all()
