@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -100,6 +101,37 @@ def test_a_header_without_samples_is_no_audio(tmp_path: Path) -> None:
     other.write_bytes(other.read_bytes()[: read_info(other).data_offset])
     with pytest.raises(NotAudio, match=r"no sound|no audio"):
         convert(other, tmp_path / "out.wav")
+
+
+def plain_wav(path: Path, codec: int, rate_hz: int, bits: int, samples: int) -> Path:
+    frame = bits // 8
+    fmt = struct.pack("<HHIIHH", codec, 1, rate_hz, rate_hz * frame, frame, bits)
+    data = bytes(samples * frame)
+    body = b"WAVEfmt " + struct.pack("<I", len(fmt)) + fmt + b"data" + struct.pack("<I", len(data)) + data
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("codec", "rate_hz", "problem"),
+    [(0x9999, 16_000, "can't be decoded"), (1, 1, "1 Hz"), (1, 10_000_000, "Hz")],
+)
+def test_a_header_of_nonsense_is_no_audio(tmp_path: Path, codec: int, rate_hz: int, problem: str) -> None:
+    source = plain_wav(tmp_path / "odd.wav", codec, rate_hz, bits=16, samples=16_000)
+    with pytest.raises(NotAudio, match=problem):
+        convert(source, tmp_path / "out.wav")
+    assert not (tmp_path / "out.wav").exists()
+
+
+def test_a_long_conversion_can_be_stopped_and_leaves_nothing(tmp_path: Path) -> None:
+    source = plain_wav(tmp_path / "long.wav", 1, 8_000, bits=16, samples=8_000 * 600)
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(source, tmp_path / "out.wav", stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["long.wav"]
 
 
 def test_a_video_without_sound_names_the_lack(tmp_path: Path) -> None:

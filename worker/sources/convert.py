@@ -16,7 +16,7 @@ from worker.errors import InputMissing, NotAudio
 from worker.sources.wav import RATE_HZ, SAMPLE_BYTES, BadWav, WavInfo, header, read_info
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from av.audio.frame import AudioFrame
@@ -30,6 +30,9 @@ FORMATS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,eac3,flac,flv,gsm,m4v,matroska,webm,mov,mp4,mp3,"
     "mpeg,mpegts,mxf,ogg,opus,tta,voc,w64,wav,wv"
 )
+# Beyond these a header is wrong, or made to blow a small file up to hours of samples.
+MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
+CHECK_EVERY_BYTES = 8 * 1024**2
 _SHORT_BY_S = 0.5  # containers round their durations, and codecs trim; less than this is no loss
 _SHORT_BY = 0.02
 _REMEDY = "send a complete audio or video file (WAV, MP3, M4A, OGG, MP4 ...)"
@@ -55,6 +58,7 @@ class _Pass:
 
     written_bytes: int = 0
     expected_s: float = 0.0  # as the container announces it; 0: it does not
+    checked_bytes: int = 0  # written when ``check`` was last called
     damaged: int = 0  # packets that could not be decoded
 
     @property
@@ -62,10 +66,11 @@ class _Pass:
         return self.written_bytes / SAMPLE_BYTES / RATE_HZ
 
 
-def convert(source: Path, target: Path) -> Recording:
+def convert(source: Path, target: Path, check: Callable[[], None] = lambda: None) -> Recording:
     """Make ``source`` readable for engines, writing ``target`` only where it must be converted.
 
-    ``target`` appears whole or not at all; an older one is replaced. Safe to repeat.
+    ``target`` appears whole or not at all; an older one is replaced. Safe to repeat. ``check`` is called
+    every CHECK_EVERY_BYTES written; what it raises ends the conversion.
     Raises NotAudio, InputMissing, or OSError where the disk is full.
     """
     info = _wav_info(source)
@@ -73,7 +78,7 @@ def convert(source: Path, target: Path) -> Recording:
         return _as_it_is(source, info)
     part = target.with_name(target.name + ".part")
     try:
-        done = _write(source, part)
+        done = _write(source, part, check)
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
@@ -103,12 +108,12 @@ def _as_it_is(source: Path, info: WavInfo) -> Recording:
     return Recording(source, info.duration_s, _warnings(done), converted=False)
 
 
-def _write(source: Path, part: Path) -> _Pass:
+def _write(source: Path, part: Path, check: Callable[[], None]) -> _Pass:
     done = _Pass()
     with part.open("wb") as file:
         file.write(header(0))
         try:
-            _decode_into(file, source, done)
+            _decode_into(file, source, done, check)
         except FFmpegError as exc:
             raise NotAudio(f"no audio or video that can be read ({exc.strerror}): {_REMEDY}") from exc
         file.seek(0)
@@ -118,19 +123,32 @@ def _write(source: Path, part: Path) -> _Pass:
     return done
 
 
-def _decode_into(file: BinaryIO, source: Path, done: _Pass) -> None:
+def _decode_into(file: BinaryIO, source: Path, done: _Pass, check: Callable[[], None]) -> None:
     # The prefix keeps FFmpeg from reading a protocol out of the path.
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
     with av.open(f"file:{source.absolute()}", options=options) as container:
-        if not container.streams.audio:
-            raise NotAudio(f"the file has no audio track: {_REMEDY}")
-        stream = container.streams.audio[0]
+        stream = _audio_track(container)
         done.expected_s = _announced_s(container, stream)
         resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE_HZ)
         for frame in _frames(container, stream, done):
             for mono in resampler.resample(frame):
                 _append(file, mono, done)
+                if done.written_bytes - done.checked_bytes >= CHECK_EVERY_BYTES:
+                    done.checked_bytes = done.written_bytes
+                    check()
         _flush(file, resampler, done)
+
+
+def _audio_track(container: InputContainer) -> AudioStream:
+    if not container.streams.audio:
+        raise NotAudio(f"the file has no audio track: {_REMEDY}")
+    stream = container.streams.audio[0]
+    # Without a decoder PyAV has no context, and decoding would crash the process.
+    if stream.codec_context is None:
+        raise NotAudio(f"the file's audio is in a format that can't be decoded: {_REMEDY}")
+    if not MIN_RATE_HZ <= stream.rate <= MAX_RATE_HZ:
+        raise NotAudio(f"a sample rate of {stream.rate} Hz is no recording's: {_REMEDY}")
+    return stream
 
 
 def _frames(container: InputContainer, stream: AudioStream, done: _Pass) -> Iterator[AudioFrame]:
