@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
 from gateway.services import Services, ServicesOf
+from worker.cache import require_own_cache
 from worker.errors import ServiceError
 from worker.heartbeat import live_workers
 from worker.patience import AWAY
@@ -94,6 +95,7 @@ def probe_redis(services: Services) -> str:
 
 def probe_cache(services: Services) -> str:
     services.cache.require_space()
+    require_own_cache(services.probe, services.cache)
     with tempfile.TemporaryFile(dir=services.cache.jobs) as file:
         file.write(b"x")
     return "writable"

@@ -12,7 +12,7 @@ from gateway.lookup import find
 from gateway.openapi import problems
 from gateway.services import Services, ServicesOf
 from worker.delivery.document import ResultWarning
-from worker.errors import Cancelled, JobError, JobGone, JobNotFound
+from worker.errors import Cancelled, JobGone, JobNotFound
 from worker.heartbeat import live_workers
 from worker.jobs import JobRecord, JobState
 from worker.jobs.estimate import waiting_eta_s
@@ -33,21 +33,18 @@ _BY_RECORD = {
     JobState.COMPLETED: Status.COMPLETED,
     JobState.FAILED: Status.FAILED,
 }
-# Celery says so before the record does where no attempt is left to write it: the task was revoked by an
-# operator, or its last delivery became a dead letter that the sweeper has not recorded yet.
-_ENDED_BADLY = frozenset({celery_states.FAILURE, celery_states.REVOKED, celery_states.REJECTED})
 
 
 def project(celery_state: str, record: JobRecord) -> Status:
     """The one word for a job's state.
 
-    A record in a final state wins: it is the commit that only the attempt with the lease could make.
-    Before that, Celery's word counts where it ends the job in failure. Its SUCCESS does not: it follows
-    the commit, so beside a record that has not ended it is news from after the record was read, and a
-    client that is told "completed" may count on its result. For the rest the record is nearer to the
-    truth than Celery: it is claimed in one step with the lease, STARTED and RETRY are written around it.
+    A record in a final state wins: it is the commit that only the attempt with the lease could make. Before
+    that, Celery's REVOKED ends the job: an operator did it, and the sweeper is about to record it. Its
+    SUCCESS and FAILURE do not: Celery stores them behind the commit, or for an attempt that could not reach
+    the record, and a client that is told of an end must be able to count on it. For the rest the record is
+    nearer to the truth: it is claimed in one step with the lease, STARTED and RETRY are written around it.
     """
-    if not record.state.is_final and celery_state in _ENDED_BADLY:
+    if not record.state.is_final and celery_state == celery_states.REVOKED:
         return Status.FAILED
     return _BY_RECORD[record.state]
 
@@ -101,7 +98,7 @@ def read_status(task_id: str, services: ServicesOf) -> JobStatus:
     record = find(services.store, task_id)
     status = project(celery_state, record)
     position = services.store.position(task_id) if status is Status.PENDING else None
-    return view(record, status, celery_state, position, eta_s(services, record, position))
+    return view(record, status, position, eta_s(services, record, position))
 
 
 def eta_s(services: Services, record: JobRecord, position: int | None) -> float | None:
@@ -111,9 +108,7 @@ def eta_s(services: Services, record: JobRecord, position: int | None) -> float 
     return waiting_eta_s(services.store.load(), position, record.size_bytes, workers)
 
 
-def view(
-    record: JobRecord, status: Status, celery_state: str, position: int | None, eta_s: float | None
-) -> JobStatus:
+def view(record: JobRecord, status: Status, position: int | None, eta_s: float | None) -> JobStatus:
     """The record in the words of the API. Pure."""
     return JobStatus(
         task_id=record.id,
@@ -127,7 +122,7 @@ def view(
         expires_at=_maybe_utc(record.expires_at),
         attempt=record.attempt,
         warnings=[ResultWarning.model_validate(warning) for warning in record.warnings],
-        error=_failure(record, celery_state) if status is Status.FAILED else None,
+        error=_failure(record) if status is Status.FAILED else None,
         links=links(record.id),
     )
 
@@ -154,19 +149,13 @@ def _progress(record: JobRecord) -> Progress | None:
     )
 
 
-def _failure(record: JobRecord, celery_state: str) -> JobFailure:
-    """The record's error; where only Celery knows of the failure yet, what follows from its state."""
+def _failure(record: JobRecord) -> JobFailure:
+    """The record's error; where only Celery knows of the end yet, what that means."""
     if record.error_code:
         return JobFailure(
             code=record.error_code, message=record.error_message, step=record.error_step or None
         )
-    if celery_state == celery_states.REVOKED:
-        return JobFailure(code=Cancelled.code, message="the job was cancelled", step=record.step or None)
-    return JobFailure(
-        code=JobError.code,
-        message="the job has failed; its error is not recorded yet",
-        step=record.step or None,
-    )
+    return JobFailure(code=Cancelled.code, message="the job was cancelled", step=record.step or None)
 
 
 def _utc(unix_s: float) -> datetime:

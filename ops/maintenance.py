@@ -10,10 +10,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from celery import states as celery_states
+
 from worker import streams
 from worker.app import MAINTENANCE_QUEUE, TRANSCRIBE_QUEUE
 from worker.cache import remove_expired, remove_orphans
-from worker.errors import WorkerLost
+from worker.errors import Cancelled, WorkerLost
 from worker.jobs import Fence, JobRecord, MoveOutcome
 from worker.logs import get_logger
 from worker.resources import create_cache, create_client, create_store
@@ -100,8 +102,11 @@ class Keeper:
         present = streams.scan_task_ids(self.client, TRANSCRIBE_QUEUE)
         missing = [task_id for task_id in candidates if task_id not in present]
         for task_id in missing:
-            self.app.send_task(TRANSCRIBE_TASK, task_id=task_id, queue=TRANSCRIBE_QUEUE)
-            log.warning("entry_republished", task_id=task_id)
+            if self.app.AsyncResult(task_id).state == celery_states.REVOKED:
+                self._end_revoked(task_id)
+            else:
+                self.app.send_task(TRANSCRIBE_TASK, task_id=task_id, queue=TRANSCRIBE_QUEUE)
+                log.warning("entry_republished", task_id=task_id)
         return missing
 
     def drop_dead_of_gone(self) -> None:
@@ -146,6 +151,18 @@ class Keeper:
         log.error("job_dead", task_id=dead.task_id, attempts=dead.attempts, why=dead.why, outcome=outcome)
         if outcome is MoveOutcome.MOVED or record.error_code == WorkerLost.code:
             self.app.backend.mark_as_failure(dead.task_id, WorkerLost(message))
+
+    def _end_revoked(self, task_id: str) -> None:
+        """An operator revoked the task by Celery's own command, which took its entry."""
+        self.store.fail(
+            task_id,
+            code=Cancelled.code,
+            message="the task was revoked by an operator",
+            step="",
+            now=time.time(),
+            fence=Fence.LOST,
+        )
+        log.warning("job_revoked", task_id=task_id)
 
     def _entries_are_missing(self) -> bool:
         """Whether there are fewer entries than unfinished jobs: O(1), so a scan is rare."""

@@ -17,7 +17,8 @@ log = get_logger(__name__)
 T = TypeVar("T")
 FIRST_WAIT_S = 0.2
 LONGEST_WAIT_S = 5.0
-AWAY = (redis.ConnectionError, redis.TimeoutError)
+# Reasons to try again later. A server that is full or read-only is as good as away.
+AWAY = (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError, redis.ReadOnlyError)
 
 
 def patiently(call: Callable[[], T]) -> T:

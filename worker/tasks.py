@@ -18,7 +18,7 @@ import time
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, Reject, Retry
 from structlog.contextvars import bound_contextvars
 
 from worker.cache import remove_expired
@@ -91,16 +91,13 @@ class Attempt:
         remove_expired(self.tools.cache, self.tools.store, time.time(), self.tools.forget)
         if not self.folder.input.exists():
             raise InputMissing("the recording is no longer in the cache: submit it again")
-        try:
-            self.tools.cache.require_space()
-        except DiskFull as exc:
-            raise Interrupted("the cache's disk is full") from exc
+        self._require_space()
 
     def run(self) -> Transcript:
         from worker.sources.convert import convert  # noqa: PLC0415  loads PyAV: in the child only
 
         self.reporter.step("convert")
-        recording = convert(self.folder.input, self.folder.recording)
+        recording = convert(self.folder.input, self.folder.recording, self._check_conversion)
         engine = self.tools.prepared_engine()
         transcript = engine.transcribe(
             recording.path, self.tools.options(), self.reporter.from_engine, self.reporter.check
@@ -158,6 +155,16 @@ class Attempt:
         if outcome is not MoveOutcome.MOVED:
             raise Abandoned(outcome)
 
+    def _check_conversion(self) -> None:
+        self.reporter.check()
+        self._require_space()
+
+    def _require_space(self) -> None:
+        try:
+            self.tools.cache.require_space()
+        except DiskFull as exc:
+            raise Interrupted("the cache's disk is full") from exc
+
     def _tidy_up(self, result: str) -> None:
         """Remove what is no longer needed. The job has ended: nothing here may undo that."""
         try:
@@ -180,7 +187,8 @@ def register(app: Celery, settings: Settings) -> None:
     """Add the transcribe task to the application. It takes no arguments: its id is the job's."""
     tools = Tools(app, settings)
 
-    @app.task(name=TRANSCRIBE_TASK, bind=True, max_retries=None)
+    # "throws": a failed job is news for its client, not a crash to be logged with a traceback.
+    @app.task(name=TRANSCRIBE_TASK, bind=True, max_retries=None, throws=(JobError,))
     def transcribe(self: Task) -> dict[str, Any]:
         with bound_contextvars(task_id=self.request.id, attempt=self.request.attempt + self.request.retries):
             return attempt_job(self, Attempt(tools, self), settings.max_attempts)
@@ -210,15 +218,27 @@ def attempt_job(task: Task, attempt: Attempt, max_attempts: int) -> dict[str, An
 
 
 def end_with(task: Task, attempt: Attempt, error: JobError, max_attempts: int) -> NoReturn:
-    """Fail the job, or let it wait for another attempt where one can help."""
+    """Fail the job, or let it wait for another attempt where one can help.
+
+    Where neither can be recorded, the entry goes back: Celery must not store an end the record lacks.
+    """
     try:
-        if error.retryable and attempt.number < max_attempts:
-            attempt.wait_again()
-            raise task.retry(exc=error, countdown=retry_delay_s(attempt.number))
-        attempt.fail(error)
+        record_end(task, attempt, error, max_attempts)
     except Abandoned as exc:
         leave(attempt, exc)
+    except (Retry, Ignore, Reject):
+        raise
+    except Exception as exc:
+        log.exception("end_not_recorded")
+        raise Reject(exc, requeue=True) from exc
     raise error
+
+
+def record_end(task: Task, attempt: Attempt, error: JobError, max_attempts: int) -> None:
+    if error.retryable and attempt.number < max_attempts:
+        attempt.wait_again()
+        raise task.retry(exc=error, countdown=retry_delay_s(attempt.number))
+    attempt.fail(error)
 
 
 def leave(attempt: Attempt, reason: Abandoned) -> NoReturn:

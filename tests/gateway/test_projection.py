@@ -20,9 +20,9 @@ BEFORE_THE_END = {
     "RETRY": (PENDING, PROCESSING),
     "IGNORED": (PENDING, PROCESSING),
     "SUCCESS": (PENDING, PROCESSING),  # the commit came after the record was read
-    "FAILURE": (FAILED, FAILED),
+    "FAILURE": (PENDING, PROCESSING),  # of an attempt that could not record its end, and will be repeated
+    "REJECTED": (PENDING, PROCESSING),
     "REVOKED": (FAILED, FAILED),
-    "REJECTED": (FAILED, FAILED),
 }
 
 
@@ -42,18 +42,15 @@ def test_a_recorded_end_wins(celery_state: str, state: JobState) -> None:
     assert project(celery_state, record(state)) is ENDS[state]
 
 
-@pytest.mark.parametrize(
-    ("celery_state", "code"), [("REVOKED", "cancelled"), ("FAILURE", "job_error"), ("REJECTED", "job_error")]
-)
-def test_a_failure_that_is_not_recorded_yet_has_an_error_too(celery_state: str, code: str) -> None:
-    shown = view(record(JobState.RUNNING, step="convert"), FAILED, celery_state, None, None)
+def test_a_revocation_that_is_not_recorded_yet_has_an_error_too() -> None:
+    shown = view(record(JobState.RUNNING, step="convert"), FAILED, None, None)
     assert shown.error is not None
-    assert (shown.error.code, shown.error.step) == (code, "convert")
+    assert (shown.error.code, shown.error.step) == ("cancelled", "convert")
 
 
 def test_progress_is_shown_only_while_processing() -> None:
     running = record(JobState.RUNNING, step="transcribe", step_number=2, step_of=2, fraction=0.5, eta_s=3)
-    assert view(running, FAILED, "FAILURE", None, None).progress is None
-    shown = view(running, PROCESSING, "PROGRESS", None, None).progress
+    assert view(running, FAILED, None, None).progress is None
+    shown = view(running, PROCESSING, None, None).progress
     assert shown is not None
     assert shown.model_dump() == {"step": "transcribe", "number": 2, "of": 2, "fraction": 0.5, "eta_s": 3}
