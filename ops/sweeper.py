@@ -15,7 +15,10 @@ from celery.signals import setup_logging, worker_ready
 
 from ops.maintenance import Keeper
 from worker.app import MAINTENANCE_QUEUE, create_app
+from worker.cache import require_own_cache
 from worker.logs import configure_logging
+from worker.patience import patiently
+from worker.resources import create_cache, create_client
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -52,6 +55,8 @@ def run_sweeper(settings: Settings) -> int:
     configure_logging(settings, name)
     setup_logging.connect(lambda **_: None, weak=False)
     app = create_sweeper_app(settings)
+    client = create_client(settings)
+    patiently(lambda: require_own_cache(client, create_cache(settings)))
     worker_ready.connect(lambda **_: _start_beat(app), weak=False)
     # The solo pool: the tasks take milliseconds, and no child means nothing to respawn.
     worker = app.Worker(hostname=name, pool="solo", queues=[MAINTENANCE_QUEUE], quiet=True)

@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING
 from celery.signals import setup_logging
 
 from worker.app import TRANSCRIBE_QUEUE, create_app
+from worker.cache import require_own_cache
+from worker.cache.identity import WrongCache
 from worker.drain import limit_drain
 from worker.errors import EngineUnavailable
 from worker.guard import Guard
 from worker.heartbeat import Heart
 from worker.logs import configure_logging
-from worker.resources import create_client, create_store
+from worker.patience import patiently
+from worker.resources import create_cache, create_client, create_store
 from worker.settings import load_settings
 
 if TYPE_CHECKING:
@@ -37,7 +40,8 @@ def run_worker(settings: Settings, name: str) -> int:
     setup_logging.connect(lambda **_: None, weak=False)  # keeps Celery's hands off the root logger
     app = create_app(settings)
     client = create_client(settings, timeout_s=2.0)
-    guard = Guard(app, create_store(settings, client), name)
+    patiently(lambda: require_own_cache(client, create_cache(settings)))
+    guard = Guard(app, create_store(settings, client), name, settings.stall_s)
     Heart(client, name, guard.look).install()
     limit_drain(settings.drain_s)
     worker = app.Worker(hostname=name, pool="prefork", concurrency=1, queues=[TRANSCRIBE_QUEUE], quiet=True)
@@ -81,7 +85,11 @@ def main() -> int:
         return check_engine(settings)
     if not engine_is_ready():
         return 1
-    return run_worker(settings, arguments.name or default_name())
+    try:
+        return run_worker(settings, arguments.name or default_name())
+    except WrongCache as exc:
+        sys.stderr.write(f"error: {exc.message}\n")
+        return 1
 
 
 if __name__ == "__main__":

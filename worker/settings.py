@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024**2
@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     )
     sweep_s: float = Field(5, ge=0.5, le=300, description="Seconds between two sweeps for expired leases.")
     repair_s: float = Field(30, ge=0.5, le=3600, description="Seconds between two repairs of jobs and files.")
+    stall_s: float = Field(
+        1800, ge=10, le=86_400, description="Seconds without progress after which an attempt is killed."
+    )
     drain_s: float = Field(
         300, ge=0, le=86_400, description="Seconds a stopping worker gives its running job to finish."
     )
@@ -70,12 +73,20 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
     log_format: Literal["json", "console"] = Field("json", description="One JSON object a line, or text.")
 
+    @field_validator("redis_url")
+    @classmethod
+    def _is_a_redis_url(cls, url: SecretStr) -> SecretStr:
+        if not url.get_secret_value().startswith(("redis://", "rediss://")):
+            raise ValueError("must start with redis:// or rediss://")
+        return url
+
     @model_validator(mode="after")
     def _sweeps_are_faster_than_leases(self) -> Settings:
         # The sweep's outage guard takes a pause of half a lease between sweeps for an outage.
-        if self.sweep_s > self.lease_s / 2:
-            message = f"SWEEP_S ({self.sweep_s:g}) must be at most half of LEASE_S ({self.lease_s:g})"
-            raise ValueError(message)
+        if self.sweep_s > self.lease_s / 3:
+            raise ValueError(
+                f"SWEEP_S ({self.sweep_s:g}) must be at most a third of LEASE_S ({self.lease_s:g})"
+            )
         return self
 
 
@@ -88,8 +99,7 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as exc:
         for error in exc.errors():
+            # Without the value, which may be a secret.
             name = "_".join(str(part) for part in error["loc"]).upper() or "settings"
-            sys.stderr.write(
-                f"{name}: {error['msg']} (got {error['input']!r})\n" if error["loc"] else f"{error['msg']}\n"
-            )
+            sys.stderr.write(f"{name}: {error['msg'].removeprefix('Value error, ')}\n")
         raise SystemExit(2) from None

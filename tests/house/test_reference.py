@@ -49,7 +49,8 @@ def test_importing_reads_no_environment() -> None:
     [
         ("LEASE_S", "1", "LEASE_S: Input should be greater than or equal to 2"),
         ("ENGINE", "magic", "ENGINE: Input should be 'whisper' or 'simulated'"),
-        ("SWEEP_S", "14", "SWEEP_S (14) must be at most half of LEASE_S (15)"),
+        ("SWEEP_S", "6", "SWEEP_S (6) must be at most a third of LEASE_S (15)"),
+        ("REDIS_URL", "http://x", "REDIS_URL: must start with redis:// or rediss://"),
     ],
 )
 def test_a_bad_setting_is_named(

@@ -1,5 +1,6 @@
 """The shared folder: where a job's bytes lie, how a result gets there, when they go.
 
+    <cache>/cache-id                         pairs the folder with its Redis
     <cache>/jobs/<task id>/input             as the client sent it
                            recording.wav     16 kHz mono, made by the worker
                            result.<n>.json   the one result; <n> names the attempt that wrote it
@@ -9,5 +10,6 @@ Knows files and job records. Must not know Celery, HTTP or engines.
 
 from worker.cache.expiry import remove_expired, remove_orphans
 from worker.cache.folder import Cache, JobFolder
+from worker.cache.identity import require_own_cache
 
-__all__ = ["Cache", "JobFolder", "remove_expired", "remove_orphans"]
+__all__ = ["Cache", "JobFolder", "remove_expired", "remove_orphans", "require_own_cache"]

@@ -25,10 +25,11 @@ def running_leases() -> set[str]:
     return {request.message.delivery_tag for request in active if not request._already_cancelled}  # noqa: SLF001
 
 
-def running_task_ids() -> set[str]:
-    """Task ids of the attempts that a child is working on."""
+def running_children() -> dict[str, int]:
+    """The process id of the child that works on each task id."""
     state = _state()
-    return {request.id for request in _snapshot(state.active_requests)} if state is not None else set()
+    active = _snapshot(state.active_requests) if state is not None else []
+    return {request.id: request.worker_pid for request in active if request.worker_pid}
 
 
 def _state() -> Any:
