@@ -20,11 +20,11 @@ def run_stack(settings: Settings) -> int:
     from ops.stack import Stack  # noqa: PLC0415  each command loads only what it needs
 
     stopped = Event()
-    signal.signal(signal.SIGINT, lambda *_: stopped.set())
-    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     stack = Stack(settings, say)
     try:
         stack.start()
+        signal.signal(signal.SIGINT, lambda *_: stopped.set())
+        signal.signal(signal.SIGTERM, lambda *_: stopped.set())
         for line in addresses(stack, settings):
             say(line)
         stack.supervise(stopped.is_set)
@@ -39,7 +39,7 @@ def addresses(stack: Stack, settings: Settings) -> list[str]:
         f"API       {stack.api_url}",
         f"API docs  {stack.api_url}/docs",
         f"Flower    {stack.flower_url}",
-        f"Redis     {stack.redis_url}",
+        f"Redis     {stack.redis_address}",
         f"Logs      {settings.data_dir.absolute() / 'log'}",
         "Ctrl-C stops it all.",
     ]
@@ -73,12 +73,12 @@ def main() -> int:
         return manage_dead(settings, arguments.action, arguments.task_id)
     from ops.stack import StackError  # noqa: PLC0415
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops the children, like Ctrl-C
     try:
         if arguments.command == "run":
             return run_stack(settings)
         from ops.demo import run_demo  # noqa: PLC0415
 
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops the children, like Ctrl-C
         return run_demo(settings, arguments.recording)
     except KeyboardInterrupt:
         return 130

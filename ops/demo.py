@@ -23,11 +23,13 @@ ENDED = ("completed", "failed")
 
 def run_demo(settings: Settings, recording: Path) -> int:
     """Start everything in a temporary folder, transcribe ``recording``, stop everything."""
+    if not recording.is_file():
+        raise StackError(f"no such recording: {recording}")
     console = Console(highlight=False)
     with tempfile.TemporaryDirectory(prefix="transcription-demo-") as name:
         folder = Path(name)
         private = {"data_dir": folder, "cache_dir": folder / "cache", "gateway_port": 0, "flower_port": 0}
-        stack = Stack(settings.model_copy(update=private), console.print)
+        stack = Stack(settings.model_copy(update=private), console.print, private=True)
         try:
             with console.status("starting the service (redis, gateway, worker, sweeper, flower)"):
                 stack.start()
@@ -45,15 +47,20 @@ def transcribe(api_url: str, recording: Path, console: Console) -> str:
     with httpx.Client(base_url=api_url, timeout=60) as client:
         with recording.open("rb") as file:
             answer = client.post("/transcribe", files={"file": (recording.name, file, "audio/wav")})
-        answer.raise_for_status()
-        job = answer.json()
+        job = accepted(answer).json()
         console.print(f"POST /transcribe {recording.name} -> {answer.status_code}, task {job['task_id']}")
         status = follow(client, job["links"]["status"], console)
         if status["status"] != "completed":
             raise StackError(f"the job failed: {status['error']['message']}")
         transcript = client.get(job["links"]["download"], params={"fmt": "md"})
-        transcript.raise_for_status()
-        return transcript.text
+        return accepted(transcript).text
+
+
+def accepted(answer: httpx.Response) -> httpx.Response:
+    """The answer, unless it is a problem."""
+    if answer.is_error:
+        raise StackError(f"the service refused: {answer.json().get('detail', answer.text)}")
+    return answer
 
 
 def follow(client: httpx.Client, status_url: str, console: Console) -> dict[str, Any]:
@@ -69,8 +76,7 @@ def follow(client: httpx.Client, status_url: str, console: Console) -> dict[str,
         task = bar.add_task("pending", total=1.0)
         while time.monotonic() < deadline:
             answer = client.get(status_url)
-            answer.raise_for_status()
-            status: dict[str, Any] = answer.json()
+            status: dict[str, Any] = accepted(answer).json()
             bar.update(task, description=describe(status), completed=fraction(status))
             if status["status"] in ENDED:
                 return status

@@ -24,7 +24,8 @@ STABLE_AFTER_S = 60.0
 class Child:
     """One process.
 
-    ``stop_signals`` are sent in turn, each with its seconds to obey; SIGKILL follows.
+    ``orphan_signal`` comes when the stack dies, however it does: SIGKILL, so that nothing waits for a server
+    that has gone with it. ``stop_signals`` are sent in turn, each with its seconds to obey; SIGKILL follows.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Child:
     env: dict[str, str]
     log_path: Path
     stop_signals: Sequence[tuple[signal.Signals, float]] = ((signal.SIGTERM, 10.0),)
+    orphan_signal: signal.Signals = signal.SIGKILL
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _started_at: float = field(default=0.0, init=False)
     _backoff_s: float = field(default=FIRST_BACKOFF_S, init=False)
@@ -46,7 +48,7 @@ class Child:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the stack, which stops its children in order
-                preexec_fn=_die_with_parent,  # noqa: PLW1509  no threads here, and prctl is all it does
+                preexec_fn=self._die_with_parent,  # noqa: PLW1509  no threads here, and prctl is all it does
             )
         self._started_at = time.monotonic()
 
@@ -81,6 +83,11 @@ class Child:
         lines = [line for line in self.log_path.read_text(errors="replace").splitlines() if line.strip()]
         return lines[-1] if lines else "(no output)"
 
+    def _die_with_parent(self) -> None:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, self.orphan_signal, 0, 0, 0)
+        if os.getppid() == 1:  # it died already
+            os._exit(1)
+
     def _signal_and_wait(self, signum: signal.Signals, patience_s: float) -> bool:
         if self._process is None or self._process.poll() is not None:
             return True
@@ -94,10 +101,3 @@ class Child:
 
 def describe_status(status: int) -> str:
     return f"died of {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-
-
-def _die_with_parent() -> None:
-    """SIGTERM for this process when the stack dies, however it does."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() == 1:  # it died already
-        os._exit(1)

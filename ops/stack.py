@@ -5,12 +5,15 @@ For a first look, for development and for tests; compose files run the service p
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import redis
 
@@ -36,16 +39,20 @@ class Stack:
     Args:
         settings: Addresses and folders come from here; a port of 0 means any free one.
         say: Gets a line for each thing the operator should know.
+        private: A Redis of its own, whatever REDIS_URL says.
     """
 
-    def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, say: Callable[[str], None], *, private: bool = False) -> None:
         self._settings = settings
         self._say = say
         self._children: list[Child] = []
         self.gateway_port = settings.gateway_port or free_port()
         self.flower_port = settings.flower_port or free_port()
         self.redis_url = settings.redis_url.get_secret_value()
-        self._redis_port = free_port() if "redis_url" not in settings.model_fields_set else 0
+        embedded = private or "redis_url" not in settings.model_fields_set
+        self._redis_port = free_port() if embedded else 0
+        self._lock: IO[str] | None = None
+        self._last_answer = ""
 
     @property
     def api_url(self) -> str:
@@ -55,12 +62,21 @@ class Stack:
     def flower_url(self) -> str:
         return f"http://127.0.0.1:{self.flower_port}"
 
+    @property
+    def redis_address(self) -> str:
+        """Without the password that a URL may carry."""
+        url = urlsplit(self.redis_url)
+        return f"{url.hostname}:{url.port or 6379}"
+
     def start(self) -> None:
         """Start all, and return once the service is ready for a job."""
+        self._lock_data()
         require_free_port(self._settings.gateway_host, self.gateway_port, "GATEWAY_PORT")
         require_free_port("127.0.0.1", self.flower_port, "FLOWER_PORT")
         if self._redis_port:
             self._start_redis()
+        elif not self._redis_answers():
+            raise StackError(f"no Redis answers at {self.redis_address}: see REDIS_URL")
         for name, argv in self._services().items():
             self._start(name, argv)
         self._wait_until(self._is_ready, "the service")
@@ -75,13 +91,29 @@ class Stack:
             time.sleep(POLL_S)
 
     def stop(self) -> None:
-        """Stop all in the reverse order of their start: Redis last."""
+        """Stop all in the reverse order of their start: Redis last. Takes no interruption."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         for child in reversed(self._children):
             child.stop()
         self._children.clear()
+        if self._lock is not None:
+            self._lock.close()
 
     def child(self, name: str) -> Child:
         return next(child for child in self._children if child.name == name)
+
+    def _lock_data(self) -> None:
+        """Two stacks on one folder would run two servers on one append-only file."""
+        folder = self._settings.data_dir.absolute()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / "lock").open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise StackError(f"another stack runs in {folder}: stop it, or set DATA_DIR") from exc
+        except OSError as exc:
+            raise StackError(f"can't use DATA_DIR {folder}: {exc.strerror}") from exc
 
     def _services(self) -> dict[str, list[str]]:
         python = sys.executable
@@ -105,7 +137,9 @@ class Stack:
         signals = [(signal.SIGTERM, 10.0)]
         if name == "worker":
             signals.append((signal.SIGQUIT, 5.0))  # gives the running job back, uncounted
-        child = Child(name, argv, self._environment(), log_path, signals)
+        # An orphaned Redis writes its last words; the others have nobody left to speak to.
+        orphan_signal = signal.SIGTERM if name == "redis" else signal.SIGKILL
+        child = Child(name, argv, self._environment(), log_path, signals, orphan_signal)
         child.start()
         self._children.append(child)
 
@@ -124,7 +158,9 @@ class Stack:
             self._fail_on_dead_child()
             if time.monotonic() > deadline:
                 logs = self._settings.data_dir.absolute() / "log"
-                raise StackError(f"{what} was not ready after {START_TIMEOUT_S:.0f} s: see {logs}")
+                raise StackError(
+                    f"{what} was not ready after {START_TIMEOUT_S:.0f} s: {self._last_answer} (logs: {logs})"
+                )
             time.sleep(POLL_S)
 
     def _fail_on_dead_child(self) -> None:
@@ -146,7 +182,9 @@ class Stack:
         import httpx  # noqa: PLC0415  of the "embedded" extra, like the stack itself
 
         try:
-            ready = httpx.get(f"{self.api_url}/health/ready", timeout=3).status_code == httpx.codes.OK
+            answer = httpx.get(f"{self.api_url}/health/ready", timeout=3)
+            self._last_answer = answer.text
+            ready = answer.status_code == httpx.codes.OK
             return ready and httpx.get(self.flower_url, timeout=3).status_code == httpx.codes.OK
         except httpx.TransportError:
             return False
@@ -178,11 +216,14 @@ def free_port() -> int:
 
 
 def require_free_port(host: str, port: int, setting: str) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as exc:
-            raise StackError(
-                f"port {port} on {host} is taken: set {setting} to a free one ({exc.strerror})"
-            ) from exc
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as exc:
+        if exc.errno == errno.EADDRINUSE:
+            raise StackError(f"port {port} on {host} is taken: set {setting} to a free one") from exc
+        raise StackError(
+            f"can't listen on {host}: {exc.strerror}: set GATEWAY_HOST to an address of this machine"
+        ) from exc

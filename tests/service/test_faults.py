@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import httpx
@@ -142,6 +143,44 @@ def test_a_cancel_that_no_worker_heard_of_still_stops_a_hanging_engine(
         )
     service.wait(lambda: not child.is_running(), 15, "the guard to kill the child")
     service.wait_for(service.submit(), "completed")
+
+
+def test_an_engine_that_hangs_is_killed_and_the_job_runs_again(service: Service, tmp_path: Path) -> None:
+    service.settings = {
+        "STALL_S": "10",
+        **simulated(misbehave="hang_stubbornly", at=0.1, once=str(tmp_path / "hangs")),
+    }
+    worker = service.start_all()
+    task_id = service.submit()
+    assert service.wait_for(task_id, "completed")["attempt"] == 2
+    assert "stalled_attempt_killed" in worker.log
+
+
+def test_a_task_revoked_by_celerys_own_command_is_a_cancelled_job(service: Service) -> None:
+    service.settings = simulated(speed=5)
+    service.start_all()
+    running, waiting = service.submit(), service.submit()
+    service.wait_for(running, "processing")
+    for number, order in enumerate((("revoke", waiting), ("terminate", "KILL", running))):
+        control = service.start(f"control-{number}", "celery", "-A", "worker", "control", *order)
+        assert control.popen.wait(20) == 0
+    for task_id in (running, waiting):
+        service.wait(partial(has_failed, service, task_id), 20, "the record to end")
+        assert service.status(task_id)["error"]["code"] == "cancelled"
+    service.wait_for(service.submit(), "completed")
+
+
+def has_failed(service: Service, task_id: str) -> bool:
+    with service.redis.client() as client:
+        return client.hget(f"job:{task_id}", "state") == "failed"
+
+
+def test_a_worker_on_another_cache_takes_no_job(service: Service, tmp_path: Path) -> None:
+    service.start_gateway()
+    service.start_worker()
+    stranger = service.start("stranger", "worker", CACHE_DIR=str(tmp_path / "other"))
+    assert stranger.popen.wait(30) == 1
+    assert "is not the cache that the jobs on this Redis use" in stranger.log.splitlines()[-1]
 
 
 def test_a_worker_that_wakes_too_late_changes_nothing(service: Service) -> None:

@@ -155,7 +155,9 @@ class Service:
         return answer
 
     def files(self) -> list[str]:
-        return sorted(str(path.relative_to(self.cache)) for path in self.cache.rglob("*") if path.is_file())
+        """Every file of every job, relative to the cache."""
+        jobs = self.cache / "jobs"
+        return sorted(str(path.relative_to(self.cache)) for path in jobs.rglob("*") if path.is_file())
 
     def end(self) -> None:
         self.redis.thaw()
