@@ -232,3 +232,19 @@ def test_redis_away_longer_than_the_lease_costs_no_attempt(service: Service) -> 
     service.wait(lambda: service.http.get("/queue").status_code == httpx.codes.OK, 20, "the gateway's return")
     assert service.wait_for(task_id, "completed")["attempt"] == 1
     assert attempts(worker) == 1
+
+
+def test_after_a_wipe_of_redis_nothing_loops_and_new_jobs_run(service: Service) -> None:
+    service.settings = {"ORPHAN_GRACE_S": "1", **simulated(speed=8)}
+    worker = service.start_all()
+    running, waiting = service.submit(), service.submit()
+    service.wait_for(running, "processing")
+    with service.redis.client() as client:
+        client.flushall()
+    for task_id in (running, waiting):
+        assert service.http.get(f"/status/{task_id}").status_code == httpx.codes.NOT_FOUND
+    service.wait_for(service.submit(), "completed")
+    assert worker.popen.poll() is None
+    service.wait(lambda: not [name for name in service.files() if running in name], 20, "the orphans to go")
+    with service.redis.client() as client:
+        assert [key for key in client.keys("*") if running in key] == []
