@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo run test lint format reference lock clean
+.PHONY: help demo run test chaos bench-engine bench-queue bench-backlog lint format reference lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -22,6 +22,18 @@ run: $(READY) ## Keep the service up on this machine and print its addresses
 
 test: $(READY) ## Run all tests
 	@$(BIN)/python -m pytest
+
+chaos: $(READY) ## Kill everything at random for a minute, then look for lost or doubled jobs (ARGS="--seed 7")
+	@$(BIN)/python -m loadtest.chaos $(ARGS)
+
+bench-engine: $(READY) ## The engine against plain faster-whisper: speed, words, memory
+	@$(BIN)/python loadtest/bench_engine.py $(ARGS)
+
+bench-queue: $(READY) ## The queue against Celery's stock Redis transport
+	@$(BIN)/python loadtest/bench_queue.py $(ARGS)
+
+bench-backlog: $(READY) ## What 100,000 waiting jobs cost
+	@$(BIN)/python loadtest/bench_backlog.py $(ARGS)
 
 lint: $(READY) ## Formatting, lint rules and types
 	@$(BIN)/ruff format --check .

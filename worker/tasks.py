@@ -97,7 +97,7 @@ class Attempt:
         from worker.sources.convert import convert  # noqa: PLC0415  loads PyAV: in the child only
 
         self.reporter.step("convert")
-        recording = convert(self.folder.input, self.folder.recording, self._check_conversion)
+        recording = convert(self.folder.input, self.folder.recording(self.lease), self._check_conversion)
         engine = self.tools.prepared_engine()
         transcript = engine.transcribe(
             recording.path, self.tools.options(), self.reporter.from_engine, self.reporter.check
@@ -127,7 +127,8 @@ class Attempt:
         if outcome is not MoveOutcome.MOVED and not self._committed_before(outcome):
             result.unlink(missing_ok=True)
             raise Abandoned(outcome)
-        self._tidy_up(result.name)
+        self.tidy_up(result.name)
+        self._note_speed()
         return summary(self.task_id, result.name)
 
     def fail(self, error: JobError) -> None:
@@ -145,6 +146,17 @@ class Attempt:
         )
         if outcome is not MoveOutcome.MOVED and not self._committed_before(outcome):
             raise Abandoned(outcome)
+        self.tidy_up(self.folder.input.name)
+
+    def tidy_up(self, keep: str) -> None:
+        """Remove all files but one: the result, or a failed job's input, for an operator to look at.
+
+        The job has ended: nothing here may undo that.
+        """
+        try:
+            self.folder.keep_only(keep)
+        except OSError as exc:
+            log.warning("not_tidied_up", error=type(exc).__name__)
 
     def wait_again(self) -> None:
         """Let the job wait for another attempt; Celery's retry makes the new entry."""
@@ -165,15 +177,13 @@ class Attempt:
         except DiskFull as exc:
             raise Interrupted("the cache's disk is full") from exc
 
-    def _tidy_up(self, result: str) -> None:
-        """Remove what is no longer needed. The job has ended: nothing here may undo that."""
+    def _note_speed(self) -> None:
         try:
-            self.folder.keep_only(result)
             record = self.tools.store.get(self.task_id)
             if record and record.started_at and record.ended_at:
                 self.tools.store.note_speed(record.size_bytes, record.ended_at - record.started_at)
-        except (*AWAY, OSError) as exc:
-            log.warning("not_tidied_up", error=type(exc).__name__)
+        except AWAY as exc:
+            log.warning("speed_not_noted", error=type(exc).__name__)
 
     def _committed_before(self, outcome: MoveOutcome) -> bool:
         """Whether the end found in the record is this attempt's own: its commit's answer got lost."""
@@ -203,6 +213,7 @@ def attempt_job(task: Task, attempt: Attempt, max_attempts: int) -> dict[str, An
         outcome = "completed"
     except Settled as exc:
         outcome = "settled_before"
+        attempt.tidy_up(exc.record.result or attempt.folder.input.name)
         return repeat_end(exc.record)
     except Abandoned as exc:
         outcome = f"abandoned_{exc}"

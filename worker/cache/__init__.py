@@ -2,8 +2,8 @@
 
     <cache>/cache-id                         pairs the folder with its Redis
     <cache>/jobs/<task id>/input             as the client sent it
-                           recording.wav     16 kHz mono, made by the worker
-                           result.<n>.json   the one result; <n> names the attempt that wrote it
+                           recording.<n>.wav 16 kHz mono, made by the attempt <n>
+                           result.<n>.json   the one result is the one that the record names
 
 Knows files and job records. Must not know Celery, HTTP or engines.
 """

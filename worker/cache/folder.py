@@ -27,14 +27,13 @@ class JobFolder:
     def input(self) -> Path:
         return self.path / "input"
 
-    @property
-    def recording(self) -> Path:
-        return self.path / "recording.wav"
+    def recording(self, lease: str) -> Path:
+        """The converted recording of one attempt. Attempts share no file, so a late one spoils nothing."""
+        return self.path / f"recording.{_entry_id(lease)}.wav"
 
     def result(self, lease: str) -> Path:
-        """The result file of one attempt: two attempts never share a name, so neither can overwrite."""
-        entry_id = lease.partition("@")[0]
-        return self.path / f"result.{entry_id}.json"
+        """The result file of one attempt."""
+        return self.path / f"result.{_entry_id(lease)}.json"
 
     def create(self) -> None:
         """Make the folder, durably: after this returns, a power cut does not take it back."""
@@ -59,6 +58,10 @@ class JobFolder:
         """Seconds since anything in the folder was last written."""
         paths = [self.path, *self.path.rglob("*")]
         return time.time() - max(path.lstat().st_mtime for path in paths)
+
+
+def _entry_id(lease: str) -> str:
+    return lease.partition("@")[0]
 
 
 @dataclass(frozen=True)
