@@ -10,11 +10,10 @@ from gateway.errors import AlreadyEnded
 from gateway.lookup import find
 from gateway.openapi import problems
 from gateway.services import Services, ServicesOf
-from gateway.stopping import stop
+from gateway.stopping import is_stopped
 from worker.errors import Cancelled, JobGone, JobNotFound
 from worker.jobs import Fence, JobRecord, MoveOutcome
 from worker.logs import get_logger
-from worker.streams import lease_held
 
 log = get_logger(__name__)
 router = APIRouter()
@@ -38,10 +37,12 @@ class CancelledJob(BaseModel):
     },
 )
 def cancel(task_id: str, response: Response, services: ServicesOf) -> CancelledJob:
-    """Stop a job: a waiting one never runs, a running one is killed. Its recording is removed."""
-    step = find(services.store, task_id).step
-    end(services, task_id, step)
-    stopped = is_stopped(services, find(services.store, task_id))
+    """Stop a job: a waiting one never runs, a running one is killed. Its recording is removed.
+
+    Safe to repeat, and a repetition finishes what was cut short.
+    """
+    end(services, find(services.store, task_id))
+    stopped = is_stopped(services, find(services.store, task_id), kill=True)
     services.cache.folder(task_id).remove()
     services.dispatch.mark_cancelled(task_id)
     log.info("job_cancelled", task_id=task_id, stopped=stopped)
@@ -49,19 +50,17 @@ def cancel(task_id: str, response: Response, services: ServicesOf) -> CancelledJ
     return CancelledJob(task_id=task_id, stopped=stopped)
 
 
-def end(services: Services, task_id: str, step: str) -> None:
+def end(services: Services, record: JobRecord) -> None:
     """The move to failed: after it no attempt can write, and none begins."""
+    if record.error_code == Cancelled.code:
+        return
     outcome = services.store.fail(
-        task_id,
+        record.id,
         code=Cancelled.code,
         message="the job was cancelled",
-        step=step,
+        step=record.step,
         now=time.time(),
         fence=Fence.NONE,
     )
     if outcome is MoveOutcome.ENDED:
         raise AlreadyEnded("the job has ended already: there is nothing to cancel")
-
-
-def is_stopped(services: Services, record: JobRecord) -> bool:
-    return not (record.lease and lease_held(services.client, record.lease)) or stop(services, record)

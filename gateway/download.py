@@ -6,7 +6,6 @@ from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Query, Response
-from fastapi.responses import FileResponse
 
 from gateway.errors import InvalidRequest, ResultMissing
 from gateway.lookup import find
@@ -80,11 +79,11 @@ def require_completed(record: JobRecord) -> None:
 
 def render(folder: JobFolder, record: JobRecord, chosen: Format, headers: dict[str, str]) -> Response:
     """Raises FileNotFoundError where the result is missing."""
-    path = folder.path / record.result
-    if chosen is Format.JSON:
-        return FileResponse(path, headers=headers, media_type=MEDIA_TYPES[chosen], stat_result=path.stat())
-    document = Document.model_validate_json(path.read_bytes())
-    return Response(to_markdown(document), headers=headers, media_type=MEDIA_TYPES[chosen])
+    # Whole, not as a file to be sent: a release in mid-answer would break it off. Some MB for a long day.
+    stored = (folder.path / record.result).read_bytes()
+    markdown = chosen is Format.MD
+    content = to_markdown(Document.model_validate_json(stored)) if markdown else stored
+    return Response(content, headers=headers, media_type=MEDIA_TYPES[chosen])
 
 
 def preferred(accept: str) -> Format:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gateway.errors  # noqa: F401  so that its part of the tree is there
-from worker.errors import JobError, ServiceError
+from worker.errors import JobError, ServiceError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,6 @@ MEANINGS = {
     "internal": "A fault of the service. The answer's X-Request-ID finds it in the log.",
     "interrupted": "The surroundings of every allowed attempt failed (disk, memory, Redis). Submit it again.",
     "invalid_request": "A field is missing, unknown, given twice or out of its values. `errors` names it.",
-    "job_error": "The job has failed, and its own error is not recorded yet.",
     "job_failed": "There is nothing to download: the job has failed. `detail` repeats its error.",
     "method_not_allowed": "The path exists, the method does not. See the Allow header.",
     "not_audio": "There is no readable audio in the file.",
@@ -41,7 +40,6 @@ MEANINGS = {
     "not_wav": "The file does not begin with a RIFF, RF64 or BW64 WAVE header.",
     "queue_full": "MAX_WAITING_JOBS jobs wait already. Nothing of this one was kept.",
     "result_missing": "The job is completed, but its result is no longer in the cache.",
-    "timed_out": "The engine took longer than it may.",
     "too_large": "The recording is larger than MAX_UPLOAD_BYTES.",
     "upload_stalled": "The client sent nothing for a minute in the middle of the body.",
     "worker_lost": "Every allowed attempt ended with a dead or silent worker.",
@@ -52,7 +50,8 @@ START, END = "<!-- table: {} -->\n", "<!-- end of table: {} -->\n"
 def kinds() -> list[type[ServiceError]]:
     """One class a code, of those that a client can see; the first in the tree where several share one."""
     by_code = {kind.code: kind for kind in reversed([*_tree(ServiceError)]) if kind.__module__ in MODULES}
-    by_code.pop("unavailable", None)  # never raised itself
+    for root in (Unavailable, JobError):  # no answer's own: they stand for those below them
+        by_code.pop(root.code)
     return [by_code[code] for code in sorted(by_code)]
 
 

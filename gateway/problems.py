@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from gateway.errors import InvalidRequest, WrongMethod
 from worker.errors import BadRequest, BrokerAway, JobNotFound, ServiceError, Unavailable
 from worker.logs import get_logger
+from worker.patience import is_away
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,8 +30,7 @@ RETRY_AFTER_S = 5  # where the error itself knows no better
 CLIENT_CLOSED_REQUEST = 499  # nginx's number; the client is gone, so only the log sees it
 
 # What redis-py raises while the server is away, full or a replica: over, once an operator acts.
-_AWAY = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, redis.OutOfMemoryError)
-_HANDLED = (ServiceError, RequestValidationError, HTTPException, ClientDisconnect, *_AWAY)
+_HANDLED = (ServiceError, RequestValidationError, HTTPException, ClientDisconnect, redis.RedisError)
 
 
 class FieldError(BaseModel):
@@ -84,7 +84,7 @@ def describe(error: ServiceError) -> Problem:
 
 
 @singledispatch
-def error_of(_exc: Exception) -> ServiceError:
+def error_of(_exc: Exception | None) -> ServiceError:
     """Any exception as one of ours. An unforeseen one keeps its text to itself."""
     return ServiceError("something went wrong here; the answer's X-Request-ID finds it in the log")
 
@@ -112,12 +112,9 @@ def _http(exc: HTTPException) -> ServiceError:
     return BadRequest(str(exc.detail))
 
 
-@error_of.register(redis.ConnectionError)
-@error_of.register(redis.TimeoutError)
-@error_of.register(redis.ReadOnlyError)
-@error_of.register(redis.OutOfMemoryError)
-def _away(_exc: Exception) -> ServiceError:
-    return BrokerAway("the job store does not answer: try again later")
+@error_of.register
+def _redis(exc: redis.RedisError) -> ServiceError:
+    return BrokerAway("the job store does not answer: try again later") if is_away(exc) else error_of(None)
 
 
 def _plain(found: Mapping[str, Any]) -> dict[str, Any]:

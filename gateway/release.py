@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from gateway.lookup import absent
 from gateway.openapi import problems
 from gateway.services import Services, ServicesOf
-from gateway.stopping import stop
+from gateway.stopping import is_stopped
 from worker.cache.folder import is_task_id
 from worker.errors import JobGone, JobNotFound
 from worker.jobs import JobState
@@ -42,7 +42,7 @@ def release(task_id: str, services: ServicesOf) -> Response:
     if record is None:
         clean_up_again(services, task_id)
         raise absent(services.store, task_id)
-    stopped = record.state is not JobState.RUNNING or stop(services, record)
+    stopped = is_stopped(services, record, kill=record.state is JobState.RUNNING)
     remove(services, task_id)
     log.info("job_released", task_id=task_id, state=record.state, stopped=stopped)
     return Response(status_code=204) if stopped else _stopping(task_id)

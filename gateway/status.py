@@ -53,7 +53,7 @@ class Progress(BaseModel):
     step: str
     number: int = Field(description="Of this step, from 1.")
     of: int = Field(description="Number of steps.")
-    fraction: float = Field(ge=0, le=1, description="Part of the step that is done.")
+    fraction: float = Field(ge=0, le=1, description="Part of the work that is done.")
     eta_s: float | None = Field(description="Seconds that are probably left; null before there is a speed.")
 
 

@@ -18,16 +18,23 @@ STOP_WITHIN_S = 5.0
 ASK_EVERY_S = 0.05
 
 
-def stop(services: Services, record: JobRecord) -> bool:
-    """Kill the attempt; True once its worker has let go of the lease.
+def is_stopped(services: Services, record: JobRecord, *, kill: bool) -> bool:
+    """Whether nobody works on the job any more; waits up to STOP_WITHIN_S for it.
 
-    Where the kill can't be sent, the attempt stops by itself: its next report finds no record.
+    Also of a job that has ended: its worker has yet to tell Celery, and would do so after we had forgotten.
+
+    Args:
+        record: As it was, or is; its lease counts.
+        kill: Tell the worker to kill its child. Where that can't be sent, the worker's own guard does it.
     """
     try:
-        services.dispatch.kill(record.id)
+        if not record.lease or not lease_held(services.client, record.lease):
+            return True
+        if kill:
+            services.dispatch.kill(record.id)
         return let_go(services, record.lease)
-    except Exception as exc:  # noqa: BLE001  the record is gone: no error may stop the files from going
-        log.warning("kill_not_sent", task_id=record.id, error=type(exc).__name__)
+    except Exception as exc:  # noqa: BLE001  the job has ended: no error may stop its files from going
+        log.warning("stop_not_confirmed", task_id=record.id, error=type(exc).__name__)
         return False
 
 

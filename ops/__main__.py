@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
+from worker.patience import AWAY
 from worker.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ def manage_dead(settings: Settings, action: str, task_id: str | None) -> int:
             say(line)
     except NoSuchDeadLetter as exc:
         sys.stderr.write(f"error: {exc}\n")
+        return 1
+    except AWAY:
+        sys.stderr.write("error: Redis does not answer: see REDIS_URL\n")
         return 1
     return 0
 

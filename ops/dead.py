@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ops.maintenance import Keeper
+from ops.maintenance import Keeper, every_dead
 from worker import streams
 from worker.app import TRANSCRIBE_QUEUE, create_app
 from worker.errors import WorkerLost
@@ -32,7 +32,7 @@ class DeadLetters:
 
     def list(self) -> Iterator[str]:
         """A line for each: task id, when it died, attempts, how the last one ended."""
-        for entry in self._all():
+        for entry in every_dead(self._client):
             yield f"{entry.task_id}  {died_at(entry)}  {entry.attempts} attempts  {entry.why}"
 
     def show(self, task_id: str) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class DeadLetters:
         """
         entry = self._find(task_id)
         if not self._keeper.store.revive(task_id, WorkerLost.code):
-            raise NoSuchDeadLetter(f"job {task_id} was released or has expired: drop its dead letter")
+            raise NoSuchDeadLetter(f"job {task_id} is gone, or has ended otherwise: drop its dead letter")
         self._keeper.forget(task_id)
         streams.replay_dead(self._client, TRANSCRIBE_QUEUE, entry.entry_id)
 
@@ -64,16 +64,10 @@ class DeadLetters:
         streams.drop_dead(self._client, TRANSCRIBE_QUEUE, self._find(task_id).entry_id)
 
     def _find(self, task_id: str) -> streams.DeadEntry:
-        for entry in self._all():
+        for entry in every_dead(self._client):
             if entry.task_id == task_id:
                 return entry
         raise NoSuchDeadLetter(f"no dead letter of job {task_id}")
-
-    def _all(self) -> Iterator[streams.DeadEntry]:
-        after = "-"
-        while batch := streams.list_dead(self._client, TRANSCRIBE_QUEUE, after=after):
-            yield from batch
-            after = batch[-1].entry_id
 
 
 def run_dead(settings: Settings, action: str, task_id: str | None) -> list[str]:
@@ -85,8 +79,11 @@ def run_dead(settings: Settings, action: str, task_id: str | None) -> list[str]:
         raise NoSuchDeadLetter(f"{action} needs a task id: see `python -m ops dead list`")
     if action == "show":
         return [json.dumps(letters.show(task_id), indent=2)]
-    {"retry": letters.retry, "drop": letters.drop}[action](task_id)
-    return [f"{task_id}: {'waits again' if action == 'retry' else 'dropped'}"]
+    if action == "retry":
+        letters.retry(task_id)
+        return [f"{task_id}: waits again"]
+    letters.drop(task_id)
+    return [f"{task_id}: dropped"]
 
 
 def died_at(entry: streams.DeadEntry) -> str:

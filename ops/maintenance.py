@@ -16,12 +16,14 @@ from worker import streams
 from worker.app import MAINTENANCE_QUEUE, TRANSCRIBE_QUEUE
 from worker.cache import remove_expired, remove_orphans
 from worker.errors import Cancelled, WorkerLost
-from worker.jobs import Fence, JobRecord, MoveOutcome
+from worker.jobs import Fence, JobRecord, JobState, MoveOutcome
 from worker.logs import get_logger
 from worker.resources import create_cache, create_client, create_store
-from worker.tasks import TRANSCRIBE_TASK
+from worker.tasks import TRANSCRIBE_TASK, summary
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import redis
     from celery import Celery
 
@@ -111,7 +113,7 @@ class Keeper:
 
     def drop_dead_of_gone(self) -> None:
         """Drop the dead letters of jobs that were released or have expired: nothing of them may stay."""
-        entries = streams.list_dead(self.client, TRANSCRIBE_QUEUE)
+        entries = list(every_dead(self.client))
         known = self.store.known(entry.task_id for entry in entries)
         for entry in entries:
             if entry.task_id not in known:
@@ -148,9 +150,18 @@ class Keeper:
             now=time.time(),
             fence=Fence.LOST,
         )
+        if outcome is MoveOutcome.ENDED and record.error_code != WorkerLost.code:
+            self._settle_ended(dead, record)
+            return
         log.error("job_dead", task_id=dead.task_id, attempts=dead.attempts, why=dead.why, outcome=outcome)
-        if outcome is MoveOutcome.MOVED or record.error_code == WorkerLost.code:
+        if outcome in {MoveOutcome.MOVED, MoveOutcome.ENDED}:
             self.app.backend.mark_as_failure(dead.task_id, WorkerLost(message))
+
+    def _settle_ended(self, dead: streams.DeadEntry, record: JobRecord) -> None:
+        """Its last attempt died after the job had ended: there is nothing to retry, only Celery to tell."""
+        if record.state is JobState.COMPLETED:
+            self.app.backend.mark_as_done(record.id, summary(record.id, record.result))
+        streams.drop_dead(self.client, TRANSCRIBE_QUEUE, dead.entry_id)
 
     def _end_revoked(self, task_id: str) -> None:
         """An operator revoked the task by Celery's own command, which took its entry."""
@@ -171,6 +182,14 @@ class Keeper:
 
     def _options(self) -> streams.Options:
         return streams.Options(lease_s=self.settings.lease_s, max_attempts=self.settings.max_attempts)
+
+
+def every_dead(client: redis.Redis) -> Iterator[streams.DeadEntry]:
+    """Every dead letter of the transcribe queue, oldest first."""
+    after = "-"
+    while batch := streams.list_dead(client, TRANSCRIBE_QUEUE, after=after):
+        yield from batch
+        after = batch[-1].entry_id
 
 
 def lost_message(record: JobRecord, attempts: int, why: str) -> str:

@@ -1,6 +1,6 @@
 """The whole service on one machine, on embedded parts: no Docker, no root.
 
-For a first look, for development and for tests; compose files run the service proper.
+For a first look, for development and for tests.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 START_TIMEOUT_S = 90.0
 POLL_S = 0.2
+STOP_SIGNALS = {
+    "gateway": [(signal.SIGTERM, 35.0)],  # it lets uploads finish for 30 s
+    "worker": [(signal.SIGTERM, 10.0), (signal.SIGQUIT, 5.0)],  # then the job goes back, uncounted
+}
 
 
 class StackError(Exception):
@@ -56,7 +60,8 @@ class Stack:
 
     @property
     def api_url(self) -> str:
-        return f"http://{self._settings.gateway_host}:{self.gateway_port}"
+        host = self._settings.gateway_host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.gateway_port}"
 
     @property
     def flower_url(self) -> str:
@@ -134,9 +139,7 @@ class Stack:
 
     def _start(self, name: str, argv: list[str]) -> None:
         log_path = self._settings.data_dir.absolute() / "log" / f"{name}.log"
-        signals = [(signal.SIGTERM, 10.0)]
-        if name == "worker":
-            signals.append((signal.SIGQUIT, 5.0))  # gives the running job back, uncounted
+        signals = STOP_SIGNALS.get(name, [(signal.SIGTERM, 10.0)])
         # An orphaned Redis writes its last words; the others have nobody left to speak to.
         orphan_signal = signal.SIGTERM if name == "redis" else signal.SIGKILL
         child = Child(name, argv, self._environment(), log_path, signals, orphan_signal)

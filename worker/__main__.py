@@ -41,7 +41,7 @@ def run_worker(settings: Settings, name: str) -> int:
     app = create_app(settings)
     client = create_client(settings, timeout_s=2.0)
     patiently(lambda: require_own_cache(client, create_cache(settings)))
-    guard = Guard(app, create_store(settings, client), name, settings.stall_s)
+    guard = Guard(create_store(settings, client), settings.stall_s)
     Heart(client, name, guard.look).install()
     limit_drain(settings.drain_s)
     worker = app.Worker(hostname=name, pool="prefork", concurrency=1, queues=[TRANSCRIBE_QUEUE], quiet=True)

@@ -7,7 +7,7 @@
     ├── Unavailable              not now: try again after ``retry_after_s``
     │   └── BrokerAway, QueueFull, DiskFull
     └── JobError                 ends an attempt of an accepted job
-        ├── NotAudio, InputMissing, EngineUnavailable, EngineFailed, EngineTimeout
+        ├── NotAudio, InputMissing, EngineUnavailable, EngineFailed
         ├── WorkerLost, Cancelled
         └── Interrupted          (retryable) the attempt's surroundings failed, not the recording
 
@@ -20,7 +20,7 @@ from typing import ClassVar
 
 
 class ServiceError(Exception):
-    """Root of the tree. Never raised itself."""
+    """Root of the tree."""
 
     code: ClassVar[str] = "internal"
     http_status: ClassVar[int] = 500
@@ -118,10 +118,6 @@ class EngineUnavailable(JobError):
 
 class EngineFailed(JobError):
     code = "engine_failed"
-
-
-class EngineTimeout(JobError):
-    code = "timed_out"
 
 
 class WorkerLost(JobError):

@@ -1,12 +1,13 @@
 """The parent's own look at its child: is the job still wanted, and does the engine still move?
 
-A release or a cancel tells the workers by a broadcast, which a worker that is reconnecting does not hear,
-and an engine that hangs never asks. So the parent compares what runs with the records. The lease is no
-help there: it is renewed for as long as the parent lives.
+A release or a cancel tells the workers by a broadcast, which a worker that is reconnecting or draining does
+not hear, and an engine that hangs never asks. So the parent compares what runs with the records. The lease
+is no help there: it is renewed for as long as the parent lives.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -18,13 +19,13 @@ from worker.logs import get_logger
 from worker.streams.requests import running_children
 
 if TYPE_CHECKING:
-    from celery import Celery
-
     from worker.jobs import JobRecord, JobStore
 
 log = get_logger(__name__)
 
-Place = tuple[int, str, float]
+LONGEST_GAP_S = 30.0  # looks further apart than this say nothing of what was between
+
+Place = tuple[int, float | None]
 
 
 @dataclass(frozen=True)
@@ -38,19 +39,19 @@ class Sighting:
 class Guard:
     """Kills attempts at jobs that were released or cancelled, and attempts that stand still.
 
+    It kills the child alone: Celery then gives the entry back, as for any dead child, and whoever is given
+    it next finds the job ended or gone.
+
     Args:
-        name: This worker's. A revocation goes through Celery's remote control even to ourselves: only its
-            event loop may touch the pool.
         stall_s: Seconds without progress after which an attempt is taken to hang.
     """
 
-    def __init__(self, app: Celery, store: JobStore, name: str, stall_s: float) -> None:
-        self._app = app
+    def __init__(self, store: JobStore, stall_s: float) -> None:
         self._store = store
-        self._name = name
         self._stall_s = stall_s
         self._unwanted: set[str] = set()
         self._seen: dict[str, Sighting] = {}
+        self._looked_at = float("-inf")
 
     def look(self) -> None:
         """Call every few seconds.
@@ -60,16 +61,18 @@ class Guard:
         """
         children = running_children()
         records = {task_id: self._store.get(task_id) for task_id in children}
+        for task_id in self._to_kill(records, time.monotonic()):
+            log.warning("attempt_killed", task_id=task_id, unwanted=is_unwanted(records[task_id]))
+            with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
+                os.kill(children[task_id], signal.SIGKILL)
+
+    def _to_kill(self, records: dict[str, JobRecord | None], now: float) -> list[str]:
+        before = self._seen if now - self._looked_at < LONGEST_GAP_S else {}
+        self._looked_at = now
+        self._seen = seen_now(before, records, now)
         unwanted = {task_id for task_id, record in records.items() if is_unwanted(record)}
-        for task_id in unwanted & self._unwanted:
-            log.warning("unwanted_attempt_killed", task_id=task_id)
-            self._app.control.revoke(task_id, terminate=True, signal="SIGKILL", destination=[self._name])
-        self._unwanted = unwanted
-        self._seen = seen_now(self._seen, records, time.monotonic())
-        for task_id in stalled(self._seen, time.monotonic(), self._stall_s):
-            log.error("stalled_attempt_killed", task_id=task_id, stall_s=self._stall_s)
-            os.kill(children[task_id], signal.SIGKILL)  # an attempt is counted, as for any dead child
-            del self._seen[task_id]
+        twice, self._unwanted = unwanted & self._unwanted, unwanted
+        return [*twice, *stalled(self._seen, now, self._stall_s)]
 
 
 def is_unwanted(record: JobRecord | None) -> bool:
@@ -83,7 +86,7 @@ def seen_now(
     seen = {}
     for task_id, record in records.items():
         if record is not None:
-            place = (record.attempt, record.step, record.fraction)
+            place = (record.attempt, record.moved_at)
             known = before.get(task_id)
             seen[task_id] = known if known and known.place == place else Sighting(place, now)
     return seen

@@ -34,10 +34,10 @@ def live_workers(client: redis.Redis, now: float) -> list[str]:
 
 
 class Heart:
-    """Beats in a thread of its own, from the time Celery is ready to read the queue until it stops.
+    """Beats in a thread of its own, from the time Celery is ready to read the queue until it stops reading.
 
     Args:
-        duty: Called at every beat.
+        duty: Called at every beat, and on while the worker drains.
     """
 
     def __init__(self, client: redis.Redis, name: str, duty: Callable[[], object]) -> None:
@@ -63,6 +63,9 @@ class Heart:
             self._quietly(self._duty)
             self._stopped.wait(BEAT_S)
         self._quietly(lambda: self._client.zrem(WORKERS_KEY, self._name))
+        while True:  # while it drains; the process ends this thread
+            self._quietly(self._duty)
+            time.sleep(BEAT_S)
 
     def _beat(self) -> None:
         now = time.time()
@@ -76,3 +79,5 @@ class Heart:
             call()
         except AWAY as exc:
             log.warning("heartbeat_missed", error=type(exc).__name__)
+        except Exception:  # the loop's top: without this thread the worker would be thought dead
+            log.exception("heartbeat_failed")

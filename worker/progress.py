@@ -6,8 +6,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+import redis
+
 from worker.logs import get_logger
-from worker.patience import AWAY
+from worker.patience import is_away
 
 if TYPE_CHECKING:
     from worker.engines.protocol import Progress
@@ -51,16 +53,19 @@ class Reporter:
         self._fields: dict[str, Any] = {}
 
     def step(self, name: str) -> None:
-        """Enter one of the service's own steps."""
+        """Enter one of the service's own steps, or say that it moves on."""
         self.current_step = name
-        self._write({"step": name, "step_number": OWN_STEPS, "step_of": OWN_STEPS + 1, "fraction": 0.0})
+        fields = {"step": name, "step_number": OWN_STEPS, "step_of": OWN_STEPS + 1, "fraction": 0.0}
+        self._write({**fields, "moved_at": time.time()})
 
     def from_engine(self, progress: Progress) -> None:
         if self._engine_started is None:
             self._engine_started = time.monotonic()
         entered = progress.step != self.current_step
         self.current_step = progress.step
+        moved = entered or progress.fraction > self._fields.get("fraction", 0.0)
         self._fields = {
+            "moved_at": time.time() if moved else self._fields["moved_at"],
             "step": progress.step,
             "step_number": progress.number + OWN_STEPS,
             "step_of": progress.of + OWN_STEPS,
@@ -85,7 +90,9 @@ class Reporter:
             if not self.store.report(self.task_id, self.lease, fields):
                 raise Abandoned("lost")
             self.publish(state="PROGRESS", meta=fields)
-        except AWAY as exc:
+        except redis.RedisError as exc:
+            if not is_away(exc):
+                raise
             self._last_report += PAUSE_WHEN_AWAY_S
             log.warning("progress_unreported", error=type(exc).__name__)
 

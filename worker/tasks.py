@@ -27,7 +27,7 @@ from worker.delivery.document import to_document
 from worker.errors import Cancelled, DiskFull, EngineFailed, InputMissing, Interrupted, JobError
 from worker.jobs import Fence, JobRecord, JobState, MoveOutcome
 from worker.logs import get_logger
-from worker.patience import AWAY, patiently
+from worker.patience import AWAY, is_away, patiently
 from worker.progress import Abandoned, Reporter
 from worker.tools import Tools
 
@@ -124,7 +124,7 @@ class Attempt:
         outcome = patiently(
             lambda: self.tools.store.complete(self.task_id, self.lease, now=time.time(), fields=fields)
         )
-        if outcome is not MoveOutcome.MOVED and not self._committed_before(outcome):
+        if outcome is not MoveOutcome.MOVED and not self._said_before(result=result.name):
             result.unlink(missing_ok=True)
             raise Abandoned(outcome)
         self.tidy_up(result.name)
@@ -144,7 +144,7 @@ class Attempt:
                 fence=Fence.HOLD,
             )
         )
-        if outcome is not MoveOutcome.MOVED and not self._committed_before(outcome):
+        if outcome is not MoveOutcome.MOVED and not self._said_before(error_code=error.code):
             raise Abandoned(outcome)
         self.tidy_up(self.folder.input.name)
 
@@ -164,11 +164,11 @@ class Attempt:
         if record is None or record.lease != self.lease:
             raise Abandoned(MoveOutcome.LOST)
         outcome = patiently(lambda: self.tools.store.wait_again(record, fence=Fence.HOLD))
-        if outcome is not MoveOutcome.MOVED:
+        if outcome is not MoveOutcome.MOVED and not self._said_before(state=JobState.WAITING):
             raise Abandoned(outcome)
 
     def _check_conversion(self) -> None:
-        self.reporter.check()
+        self.reporter.step("convert")
         self._require_space()
 
     def _require_space(self) -> None:
@@ -185,12 +185,14 @@ class Attempt:
         except AWAY as exc:
             log.warning("speed_not_noted", error=type(exc).__name__)
 
-    def _committed_before(self, outcome: MoveOutcome) -> bool:
-        """Whether the end found in the record is this attempt's own: its commit's answer got lost."""
-        if outcome is not MoveOutcome.ENDED:
-            return False
+    def _said_before(self, **fields: object) -> bool:
+        """Whether the record is as this attempt's own move would leave it: the move's answer got lost.
+
+        Its lease alone does not tell: whoever cancels or buries a job leaves the lease as it is.
+        """
         record = patiently(lambda: self.tools.store.get(self.task_id))
-        return record is not None and record.lease == self.lease
+        said = {"lease": self.lease, **fields}
+        return record is not None and all(getattr(record, name) == value for name, value in said.items())
 
 
 def register(app: Celery, settings: Settings) -> None:
@@ -213,8 +215,7 @@ def attempt_job(task: Task, attempt: Attempt, max_attempts: int) -> dict[str, An
         outcome = "completed"
     except Settled as exc:
         outcome = "settled_before"
-        attempt.tidy_up(exc.record.result or attempt.folder.input.name)
-        return repeat_end(exc.record)
+        return repeat_end(attempt, exc.record)
     except Abandoned as exc:
         outcome = f"abandoned_{exc}"
         leave(attempt, exc)
@@ -237,9 +238,9 @@ def end_with(task: Task, attempt: Attempt, error: JobError, max_attempts: int) -
         record_end(task, attempt, error, max_attempts)
     except Abandoned as exc:
         leave(attempt, exc)
-    except (Retry, Ignore, Reject):
+    except (Retry, Ignore):
         raise
-    except Exception as exc:
+    except Exception as exc:  # Celery's Reject among them: its retry could not publish
         log.exception("end_not_recorded")
         raise Reject(exc, requeue=True) from exc
     raise error
@@ -255,10 +256,10 @@ def record_end(task: Task, attempt: Attempt, error: JobError, max_attempts: int)
 def leave(attempt: Attempt, reason: Abandoned) -> NoReturn:
     """End without a word: the job is another attempt's, or nobody's any more.
 
-    Of a released job Celery has just stored that it started; that goes too.
+    Of a released job Celery may just have stored that it started, or its progress; that goes too.
     """
-    if str(reason) == MoveOutcome.GONE:
-        attempt.tools.forget(attempt.task_id)
+    if patiently(lambda: attempt.tools.store.get(attempt.task_id)) is None:
+        patiently(lambda: attempt.tools.forget(attempt.task_id))
     raise Ignore from reason
 
 
@@ -267,7 +268,7 @@ def as_job_error(exc: Exception, step: str) -> JobError:
     if isinstance(exc, JobError):
         return exc
     log.error("attempt_crashed", step=step, exc_info=exc)
-    if isinstance(exc, (*AWAY, MemoryError)) or (isinstance(exc, OSError) and exc.errno in _PASSING):
+    if is_away(exc) or isinstance(exc, MemoryError) or (isinstance(exc, OSError) and exc.errno in _PASSING):
         error: JobError = Interrupted(f"step {step or 'load'}: {type(exc).__name__}")
     else:
         error = EngineFailed(f"step {step or 'load'} failed unexpectedly: {type(exc).__name__}")
@@ -284,12 +285,14 @@ def retry_delay_s(attempt_number: int) -> float:
     return delay_s * random.uniform(0.75, 1.25)  # noqa: S311  no secret
 
 
-def repeat_end(record: JobRecord) -> dict[str, Any]:
+def repeat_end(attempt: Attempt, record: JobRecord) -> dict[str, Any]:
     """Answer a redelivery of a job that has ended: a crash came between the commit and Celery's answer."""
+    attempt.tidy_up(record.result or attempt.folder.input.name)
     if record.state is JobState.COMPLETED:
         return summary(record.id, record.result)
     if record.error_code == Cancelled.code:
-        raise Ignore  # whoever cancelled it has said so to Celery
+        attempt.tools.mark_cancelled(record.id)  # Celery has just put STARTED over it
+        raise Ignore
     raise JobError(f"{record.error_code}: {record.error_message}")
 
 

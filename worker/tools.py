@@ -50,6 +50,9 @@ class Tools:
 
         return Options(language=None, max_topics=10, diarize=True, topics=True)
 
+    def mark_cancelled(self, task_id: str) -> None:
+        self._app.backend.mark_as_revoked(task_id, reason="cancelled")
+
     def forget(self, task_id: str) -> None:
         """Drop Celery's result of a job that is gone."""
         self._app.AsyncResult(task_id).forget()

@@ -77,7 +77,8 @@ class Jobs:
         assert record is not None
         return record.lease
 
-    def complete(self, result: dict[str, Any] | None = None, **fields: Any) -> str:
+    def commit(self, result: dict[str, Any] | None = None, **fields: Any) -> str:
+        """A completed job whose worker has yet to tell Celery and to acknowledge."""
         task_id = self.run(**fields)
         lease = self.lease(task_id)
         path = self.folder(task_id).result(lease)
@@ -86,18 +87,25 @@ class Jobs:
         assert outcome is MoveOutcome.MOVED
         return task_id
 
+    def complete(self, result: dict[str, Any] | None = None, **fields: Any) -> str:
+        task_id = self.commit(result, **fields)
+        self.let_go(self.lease(task_id))
+        return task_id
+
     def fail(self, code: str = "not_audio", message: str = "no audio in it") -> str:
         task_id = self.run()
+        lease = self.lease(task_id)
         outcome = self.store.fail(
             task_id,
             code=code,
             message=message,
             step="convert",
             now=time.time(),
-            lease=self.lease(task_id),
+            lease=lease,
             fence=Fence.HOLD,
         )
         assert outcome is MoveOutcome.MOVED
+        self.let_go(lease)
         return task_id
 
     def folder(self, task_id: str) -> JobFolder:

@@ -197,6 +197,22 @@ def test_release_leaves_nothing(served: Service, jobs: Jobs) -> None:
         assert not traces(jobs, task_id)
 
 
+def test_release_right_after_the_end_leaves_nothing_either(served: Service, jobs: Jobs) -> None:
+    task_id = jobs.commit()
+    lease = jobs.lease(task_id)
+
+    def worker() -> None:
+        wait_until(lambda: jobs.store.is_gone(task_id), 5, "the release")
+        jobs.client.set(f"celery-task-meta-{task_id}", '{"status": "SUCCESS", "result": null}')
+        jobs.let_go(lease)
+
+    thread = threading.Thread(target=worker)
+    thread.start()
+    assert served.http.delete(f"/release/{task_id}").status_code == 204
+    thread.join()
+    assert not traces(jobs, task_id)
+
+
 def test_release_of_a_running_job_waits_for_its_worker(served: Service, jobs: Jobs) -> None:
     task_id = jobs.run()
     lease = jobs.lease(task_id)

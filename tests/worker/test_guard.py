@@ -11,16 +11,16 @@ def record(**fields: object) -> JobRecord:
 
 
 def test_a_place_that_stays_the_same_keeps_its_first_time() -> None:
-    seen = seen_now({}, {"a": record(fraction=0.1)}, now=0)
-    seen = seen_now(seen, {"a": record(fraction=0.1)}, now=50)
+    seen = seen_now({}, {"a": record(moved_at=1.0)}, now=0)
+    seen = seen_now(seen, {"a": record(moved_at=1.0)}, now=50)
     assert stalled(seen, now=50, stall_s=49) == ["a"]
     assert stalled(seen, now=50, stall_s=51) == []
 
 
-def test_progress_another_step_or_another_attempt_begin_a_new_time() -> None:
-    for change in ({"fraction": 0.2}, {"step": "transcribe"}, {"attempt": 2}):
-        seen = seen_now({}, {"a": record(fraction=0.1)}, now=0)
-        seen = seen_now(seen, {"a": record(**{"fraction": 0.1, **change})}, now=50)
+def test_progress_or_another_attempt_begin_a_new_time() -> None:
+    for change in ({"moved_at": 2.0}, {"attempt": 2}):
+        seen = seen_now({}, {"a": record(moved_at=1.0)}, now=0)
+        seen = seen_now(seen, {"a": record(**{"moved_at": 1.0, **change})}, now=50)
         assert stalled(seen, now=60, stall_s=20) == []
 
 

@@ -8,7 +8,7 @@ from worker.cache.folder import is_task_id
 from worker.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from worker.cache.folder import Cache, JobFolder
     from worker.jobs import JobStore
@@ -33,16 +33,21 @@ def remove_expired(cache: Cache, store: JobStore, now: float, forget: Callable[[
 
 
 def remove_orphans(cache: Cache, store: JobStore, grace_s: float) -> list[str]:
-    """Remove folders that no record knows and nobody has written to for ``grace_s``.
-
-    The age is read before the record: a folder whose job is accepted in between is kept.
-    """
-    old = [name for name, folder in cache.folders() if is_task_id(name) and _is_old(folder, grace_s)]
-    orphans = set(old) - store.known(old)
+    """Remove folders that no record knows and nobody has written to for ``grace_s``."""
+    strangers = _without_record(store, (name for name, _ in cache.folders() if is_task_id(name)))
+    old = [task_id for task_id in strangers if _is_old(cache.folder(task_id), grace_s)]
+    # Asked again: a folder whose job was accepted while its age was read is kept.
+    orphans = _without_record(store, old)
     for task_id in orphans:
-        cache.folder(task_id).remove()
-        log.warning("orphan_folder_removed", task_id=task_id)
-    return sorted(orphans)
+        removed = cache.folder(task_id).remove()
+        log.warning("orphan_folder_removed" if removed else "orphan_folder_stays", task_id=task_id)
+    return orphans
+
+
+def _without_record(store: JobStore, task_ids: Iterable[str]) -> list[str]:
+    ids = sorted(task_ids)
+    known = store.known(ids)
+    return [task_id for task_id in ids if task_id not in known]
 
 
 def _is_old(folder: JobFolder, grace_s: float) -> bool:

@@ -40,9 +40,10 @@ class JobFolder:
         self.path.mkdir(parents=True)
         sync_folder(self.path.parent)
 
-    def remove(self) -> None:
-        """Remove every byte of the job. Safe to repeat."""
+    def remove(self) -> bool:
+        """Remove every byte of the job; False where something is left. Safe to repeat."""
         shutil.rmtree(self.path, ignore_errors=True)
+        return not self.path.exists()
 
     def keep_only(self, name: str) -> None:
         """Remove everything but the file ``name``: the input, what was made of it, losers' results."""

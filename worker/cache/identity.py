@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, cast
 
-from worker.cache.folder import write_durably
+from worker.cache.folder import sync_folder, write_durably
 from worker.errors import ServiceError
 
 if TYPE_CHECKING:
@@ -54,4 +54,5 @@ def _identity(cache: Cache) -> str:
             pass
         finally:
             aside.unlink()
+        sync_folder(cache.root)
     return path.read_text()

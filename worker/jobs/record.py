@@ -43,6 +43,7 @@ class JobRecord(BaseModel):
     step_of: int = 0
     fraction: float = Field(0.0, ge=0, le=1)
     eta_s: float | None = None
+    moved_at: float | None = None  # when the attempt last got on, whatever its engine asked meanwhile
 
     result: str = ""
     engine: str = ""

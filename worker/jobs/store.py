@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import redis
 
 _SCRIPTS = Path(__file__).parent / "scripts"
-_INDEXES = [keys.WAITING_INDEX, keys.RUNNING_INDEX, keys.ENDED_INDEX, keys.LOAD]
+_MOVE_KEYS = [keys.WAITING_INDEX, keys.RUNNING_INDEX, keys.ENDED_INDEX, keys.LOAD]
 
 
 class Fence(StrEnum):
@@ -74,7 +74,7 @@ class JobStore:
     def claim(self, task_id: str, lease: str, *, attempt: int, worker: str, now: float) -> MoveOutcome:
         """Make the delivery ``lease`` the job's one attempt."""
         fields = {"lease": lease, "attempt": attempt, "worker": worker, "started_at": now}
-        fresh = {"step": "", "step_number": 0, "step_of": 0, "fraction": 0.0, "eta_s": ""}
+        fresh = {"step": "", "step_number": 0, "step_of": 0, "fraction": 0.0, "eta_s": "", "moved_at": now}
         return self._moved(task_id, JobState.RUNNING, Fence.TAKE, lease, now, {**fields, **fresh})
 
     def report(self, task_id: str, lease: str, fields: dict[str, Any]) -> bool:
@@ -183,10 +183,10 @@ class JobStore:
     ) -> MoveOutcome:
         sources = "".join(f"{source}," for source in sources_of(state))
         args: list[Any] = [task_id, state, sources, fence, lease, self._group, score, *_flatten(fields)]
-        return MoveOutcome(self._move(keys=[keys.job_key(task_id), *_INDEXES], args=args))
+        return MoveOutcome(self._move(keys=[keys.job_key(task_id), *_MOVE_KEYS], args=args))
 
     def _removed(self, task_id: str, text: str, expired_by: str) -> JobRecord | None:
-        all_keys = [keys.job_key(task_id), *_INDEXES, keys.tombstone_key(task_id)]
+        all_keys = [keys.job_key(task_id), *_MOVE_KEYS, keys.tombstone_key(task_id)]
         flat = self._remove(keys=all_keys, args=[task_id, text, self._expiry_s, expired_by])
         return JobRecord.model_validate(dict(zip(flat[::2], flat[1::2], strict=True))) if flat else None
 
