@@ -14,7 +14,7 @@ from celery import states as celery_states
 
 from worker import streams
 from worker.app import MAINTENANCE_QUEUE, TRANSCRIBE_QUEUE
-from worker.cache import remove_expired, remove_orphans
+from worker.cache import remove_expired, remove_orphans, remove_strays
 from worker.errors import Cancelled, WorkerLost
 from worker.jobs import Fence, JobRecord, JobState, MoveOutcome
 from worker.logs import get_logger
@@ -64,6 +64,7 @@ class Keeper:
         self.republish_missing()
         remove_expired(self.cache, self.store, time.time(), self.forget)
         remove_orphans(self.cache, self.store, self.settings.orphan_grace_s)
+        remove_strays(self.cache, self.store)
         self.drop_dead_of_gone()
 
     def reclaim(self) -> None:

@@ -88,7 +88,8 @@ class Attempt:
         log.info("job_claimed", worker=self.worker)
 
     def admit(self) -> None:
-        remove_expired(self.tools.cache, self.tools.store, time.time(), self.tools.forget)
+        # Patiently: an outage is no reason to repeat an attempt.
+        patiently(lambda: remove_expired(self.tools.cache, self.tools.store, time.time(), self.tools.forget))
         if not self.folder.input.exists():
             raise InputMissing("the recording is no longer in the cache: submit it again")
         self._require_space()

@@ -20,6 +20,7 @@ from celery.worker.request import Request
 
 from tests.support.waiting import wait_until
 from worker.__main__ import run_worker
+from worker.jobs import JobStore
 from worker.progress import Reporter
 from worker.settings import load_settings
 from worker.sources import convert
@@ -39,7 +40,7 @@ class Moment(StrEnum):
     CONVERTED = "converted"  # of a recording that needs it; its copy has not got its name yet
     RUNNING = "running"
     RESULT_STORED = "result_stored"  # the file is there, the record does not name it yet
-    COMMITTED = "committed"  # Celery does not know of the end yet
+    COMMITTED = "committed"  # nothing is tidied up, and Celery does not know of the end
     BEFORE_ACK = "before_ack"
     AFTER_ACK = "after_ack"
 
@@ -55,7 +56,7 @@ CALLS: dict[Moment, tuple[Any, str, bool]] = {
     Moment.CONVERTED: (convert, "_write", True),
     Moment.RUNNING: (Reporter, "from_engine", True),
     Moment.RESULT_STORED: (Attempt, "settle", True),
-    Moment.COMMITTED: (Attempt, "record", True),
+    Moment.COMMITTED: (JobStore, "complete", True),
     Moment.BEFORE_ACK: (Request, "acknowledge", False),
     Moment.AFTER_ACK: (Request, "acknowledge", True),
 }
@@ -111,17 +112,19 @@ class Gate:
         @functools.wraps(call)
         def stopping(subject: Any, *args: Any, **kwargs: Any) -> Any:
             if not afterwards:
-                self.park(_task_id_of(subject))
+                self.park(_task_id_of(subject, *args))
             result = call(subject, *args, **kwargs)
             if afterwards:
-                self.park(_task_id_of(subject))
+                self.park(_task_id_of(subject, *args))
             return result
 
         return stopping
 
 
-def _task_id_of(subject: Any) -> str:
-    """Of an attempt, a request, a reporter; or of a file in a job's folder."""
+def _task_id_of(subject: Any, *args: Any) -> str:
+    """Of an attempt, a request or a reporter; of a file in a job's folder; of a call of the store."""
+    if isinstance(subject, JobStore):
+        return str(args[0])
     return str(subject.parent.name if isinstance(subject, Path) else subject.task_id)
 
 

@@ -8,8 +8,8 @@
 Knows files and job records. Must not know Celery, HTTP or engines.
 """
 
-from worker.cache.expiry import remove_expired, remove_orphans
+from worker.cache.expiry import remove_expired, remove_orphans, remove_strays
 from worker.cache.folder import Cache, JobFolder
 from worker.cache.identity import require_own_cache
 
-__all__ = ["Cache", "JobFolder", "remove_expired", "remove_orphans", "require_own_cache"]
+__all__ = ["Cache", "JobFolder", "remove_expired", "remove_orphans", "remove_strays", "require_own_cache"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.cache.folder import is_task_id
+from worker.jobs.states import JobState
 from worker.logs import get_logger
 
 if TYPE_CHECKING:
@@ -42,6 +43,24 @@ def remove_orphans(cache: Cache, store: JobStore, grace_s: float) -> list[str]:
         removed = cache.folder(task_id).remove()
         log.warning("orphan_folder_removed" if removed else "orphan_folder_stays", task_id=task_id)
     return orphans
+
+
+def remove_strays(cache: Cache, store: JobStore) -> list[str]:
+    """Remove from completed jobs' folders what their record does not name.
+
+    A late attempt may settle its result after the winner has tidied up, and be killed before it could ask
+    whether it counts. Looks records up only for folders of more than one file.
+    """
+    strays = []
+    for task_id, folder in cache.folders():
+        if not is_task_id(task_id) or folder.holds_at_most_one_file():
+            continue
+        record = store.get(task_id)
+        if record is not None and record.state is JobState.COMPLETED:
+            folder.keep_only(record.result)
+            strays.append(task_id)
+            log.warning("stray_files_removed", task_id=task_id)
+    return strays
 
 
 def _without_record(store: JobStore, task_ids: Iterable[str]) -> list[str]:

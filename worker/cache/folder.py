@@ -55,6 +55,13 @@ class JobFolder:
             else:
                 entry.unlink(missing_ok=True)
 
+    def holds_at_most_one_file(self) -> bool:
+        """Also true of a folder that was removed meanwhile."""
+        try:
+            return len(list(self.path.iterdir())) <= 1
+        except FileNotFoundError:
+            return True
+
     def age_s(self) -> float:
         """Seconds since anything in the folder was last written."""
         paths = [self.path, *self.path.rglob("*")]
