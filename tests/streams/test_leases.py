@@ -107,6 +107,22 @@ def test_what_cannot_be_said_is_said_later(tmp_path: Path, lost: Lost, end: str)
     server.stop()
 
 
+@pytest.mark.parametrize("end", ["give_back", "bury"])
+def test_what_a_full_server_refuses_is_said_later(
+    server: Server, client: redis.Redis, keeper: LeaseKeeper, end: str
+) -> None:
+    entry = take(client, keeper)
+    with server.full():
+        if end == "bury":
+            keeper.bury(entry.lease_id, "test")
+        else:
+            keeper.give_back(entry.lease_id, counted=True, why="test")
+        assert streams.lease_held(client, entry.lease_id)
+    wait_until(lambda: not streams.lease_held(client, entry.lease_id), 5, "the lease to end")
+    numbers = streams.stats(client, "q")
+    assert (numbers.waiting, numbers.dead) == {"give_back": (1, 0), "bury": (0, 1)}[end]
+
+
 def test_a_failing_callback_does_not_stop_the_renewals(server: Server, client: redis.Redis) -> None:
     calls: list[str] = []
 

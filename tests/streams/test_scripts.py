@@ -6,17 +6,17 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 
 from tests.support.waiting import wait_until
 from worker import streams
 from worker.streams import scripts
 from worker.streams.keys import front_and_dead, split_lease_id
+from worker.streams.levels import LEVELS
 from worker.streams.message import Entry, entries_in, fields_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import redis
 
     from tests.streams.server import Server
 
@@ -89,6 +89,23 @@ def test_read_makes_the_group_again_after_a_wipe(client: redis.Redis) -> None:
     assert must_read(client).stream == KEYS.main
 
 
+def test_every_command_sees_every_level(any_client: redis.Redis) -> None:
+    for level in LEVELS:
+        publish(any_client, level, KEYS.level(level))
+    publish(any_client, "front", KEYS.front)
+    numbers = streams.stats(any_client, "q")
+    assert numbers.by_level == {"front": 1, "high": 1, "normal": 1, "low": 1}
+    assert numbers.waiting == streams.entry_count(any_client, "q") == 4
+    assert streams.scan_task_ids(any_client, "q") == {"front", *LEVELS}
+    entries = [must_read(any_client) for _ in range(4)]
+    assert [entry.stream for entry in entries] == list(KEYS.readable)
+    for entry in entries:
+        expire(any_client, entry)
+    trust(any_client)
+    assert {lost.task_id for lost in streams.sweep(any_client, ["q"], OPTIONS)} == {"front", *LEVELS}
+    assert streams.stats(any_client, "q").by_level == {"front": 4, "high": 0, "normal": 0, "low": 0}
+
+
 def test_a_blocking_read_may_give_two_entries(any_client: redis.Redis) -> None:
     read(any_client)
     publish(any_client, "one", KEYS.front)
@@ -96,13 +113,13 @@ def test_a_blocking_read_may_give_two_entries(any_client: redis.Redis) -> None:
     command = ["XREADGROUP", "GROUP", streams.GROUP, "me", "COUNT", 1, "BLOCK", 10, "STREAMS", *KEYS.readable]
     connection = any_client.connection_pool.get_connection()
     try:
-        connection.send_command(*command, ">", ">")
+        connection.send_command(*command, *[">"] * len(KEYS.readable))
         entries = entries_in(connection.read_response())
-        connection.send_command(*command, ">", ">")
+        connection.send_command(*command, *[">"] * len(KEYS.readable))
         nothing = entries_in(connection.read_response())
     finally:
         any_client.connection_pool.release(connection)
-    assert [entry.stream for entry in entries] == list(KEYS.readable)
+    assert [entry.stream for entry in entries] == [KEYS.front, KEYS.main]
     assert nothing == []
 
 
@@ -135,6 +152,60 @@ def test_requeue_counts_attempts_and_buries_the_last(client: redis.Redis) -> Non
     assert requeue(client, last) == "dead"
     assert streams.entry_count(client, "q") == 0
     assert streams.stats(client, "q").dead == 1
+
+
+@pytest.mark.parametrize(("target", "max_attempts"), [(KEYS.front, 2), (KEYS.dead, 1)])
+def test_a_move_that_is_refused_changes_nothing(client: redis.Redis, target: str, max_attempts: int) -> None:
+    publish(client, "task")
+    entry = must_read(client)
+    client.set(target, "a stranger's")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        requeue(client, entry, max_attempts=max_attempts)
+    assert streams.lease_held(client, entry.lease_id)
+    client.delete(target)
+    assert requeue(client, entry, max_attempts=max_attempts) in {"requeued", "dead"}
+    assert client.xlen(target) == 1
+
+
+def test_a_full_server_moves_nothing_and_loses_nothing(client: redis.Redis, server: Server) -> None:
+    publish(client, "expired")
+    publish(client, "given back")
+    publish(client, "dead", KEYS.dead)
+    expired, given_back = must_read(client), must_read(client)
+    (dead,) = streams.list_dead(client, "q")
+    expire(client, expired)
+    trust(client)
+    with server.full():
+        for write in (
+            lambda: publish(client, "refused"),
+            lambda: streams.sweep(client, ["q"], OPTIONS),
+            lambda: requeue(client, given_back),
+            lambda: streams.replay_dead(client, "q", dead.entry_id),
+        ):
+            with pytest.raises(redis.OutOfMemoryError):
+                write()
+    assert streams.scan_task_ids(client, "q") == {"expired", "given back", "dead"}
+    assert requeue(client, given_back) == "requeued"
+    assert [lost.task_id for lost in streams.sweep(client, ["q"], OPTIONS)] == ["expired"]
+    assert streams.replay_dead(client, "q", dead.entry_id)
+
+
+def test_a_full_server_lets_workers_read_renew_and_acknowledge(client: redis.Redis, server: Server) -> None:
+    """None of these takes memory that counts, and acknowledging is what makes room."""
+    read(client)
+    publish(client, "task")
+    with server.full():
+        entry = must_read(client)
+        assert client.xclaim(entry.stream, streams.GROUP, "me", 0, [entry.entry_id], justid=True)
+        assert ack(client, entry.lease_id) == 1
+
+
+def test_what_was_deleted_while_it_was_leased_is_let_go(client: redis.Redis) -> None:
+    publish(client, "task")
+    entry = must_read(client)
+    client.xdel(entry.stream, entry.entry_id)
+    assert requeue(client, entry) == "gone"
+    assert streams.stats(client, "q") == streams.QueueStats(0, 0, 0, None)
 
 
 def test_ack_ends_a_lease_once(client: redis.Redis) -> None:
@@ -210,7 +281,7 @@ def test_sweep_forgets_only_consumers_without_leases(client: redis.Redis) -> Non
     args = [streams.GROUP, 2000, 1000, 100, 3]
     trust(client)
     wait_until(lambda: client.xinfo_consumers(KEYS.main, streams.GROUP)[1]["idle"] > 1, 5, "a millisecond")
-    scripts.run(client, scripts.SWEEP, [*KEYS.readable, KEYS.dead, KEYS.guard], [*args, 1])
+    scripts.run(client, scripts.SWEEP, [KEYS.guard, KEYS.dead, *KEYS.readable], [*args, 1])
     assert [row["name"] for row in client.xinfo_consumers(KEYS.main, streams.GROUP)] == ["busy"]
 
 
@@ -272,3 +343,12 @@ def test_a_dead_letter_is_replayed_once_with_fresh_attempts(client: redis.Redis)
     again = must_read(client)
     assert (again.attempt, again.redelivered) == (1, True)
     assert streams.stats(client, "q").dead == 0
+
+
+def test_a_replay_that_is_refused_keeps_the_dead_letter(client: redis.Redis) -> None:
+    publish(client, "dead", KEYS.dead)
+    (dead,) = streams.list_dead(client, "q")
+    client.set(KEYS.front, "a stranger's")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        streams.replay_dead(client, "q", dead.entry_id)
+    assert streams.list_dead(client, "q") == [dead]

@@ -84,6 +84,50 @@ def test_a_job_that_ends_while_the_server_is_away_has_succeeded(own_cluster: Clu
     assert len(cluster.starts(result)) == 1
 
 
+def test_a_job_whose_worker_dies_while_the_server_is_full_is_run_once_there_is_room(cluster: Cluster) -> None:
+    workers = {worker.name: worker for worker in cluster.start_workers("one", "two")}
+    result = cluster.send("work", 3)
+    start = cluster.wait_start(result)
+    with cluster.server.full():
+        workers.pop(start["worker"]).kill()
+        (other,) = workers.values()
+        cluster.wait(lambda: "could not sweep" in other.log, 5, "a sweep to be refused")
+        cluster.outlast(1.5 * LEASE_S)
+        assert streams.stats(cluster.client, QUEUE).in_flight == 1
+    assert cluster.wait_start(result, 2)["attempt"] == 2
+    assert cluster.wait_success(result) == "done"
+    cluster.wait_empty()
+
+
+def test_a_job_whose_child_dies_while_the_server_is_full_is_run_once_there_is_room(cluster: Cluster) -> None:
+    worker = cluster.start_worker()
+    result = cluster.send("work", 3)
+    cluster.wait_start(result)
+    with cluster.server.full():
+        worker.child().kill()
+        cluster.wait(lambda: "could not end lease" in worker.log, 15, "the return to be refused")
+        assert streams.stats(cluster.client, QUEUE).in_flight == 1
+    assert cluster.wait_start(result, 2)["attempt"] == 2
+    assert cluster.wait_success(result) == "done"
+    cluster.wait_empty()
+
+
+def test_jobs_that_start_and_end_while_the_server_is_full_have_succeeded(cluster: Cluster) -> None:
+    """A worker can read and acknowledge all the time, but tells no result meanwhile."""
+    cluster.start_worker()
+    ending = cluster.send("work", 1)
+    cluster.wait_start(ending)
+    starting = [cluster.send("work") for _ in range(2)]
+    with cluster.server.full():
+        cluster.wait(lambda: cluster.ends(ending), 10, "the job to end")
+        cluster.outlast(1)
+        assert streams.entry_count(cluster.client, QUEUE) == 3
+    for result in (ending, *starting):
+        assert cluster.wait_success(result) == "done"
+        assert len(cluster.starts(result)) == 1
+    cluster.wait_empty()
+
+
 def test_a_wiped_server_costs_the_jobs_but_not_the_worker(cluster: Cluster) -> None:
     worker = cluster.start_worker()
     lost = cluster.send("work", 60)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.streams.cluster import QUEUE, Cluster
 from tests.streams.sample_app import LEASE_S
 from worker import streams
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import redis
     from celery.result import AsyncResult
 
@@ -69,8 +73,40 @@ def test_a_job_that_kills_its_child_is_a_dead_letter_after_three_attempts(cluste
 
     (dead,) = streams.unhandled_dead(cluster.client, QUEUE)
     assert (dead.task_id, dead.attempts) == (poison.id, 3)
-    assert dead.why == "child lost, or rejected"
+    assert dead.why == "worker one@test: Worker exited prematurely: signal 9 (SIGKILL)"
     assert dead.lease_id == cluster.starts(poison)[-1]["lease"]
+
+
+def test_a_job_is_tried_again_where_no_results_are_kept(cluster: Cluster) -> None:
+    worker = cluster.start_worker(result_backend="disabled://")
+    result = cluster.send("work", 1)
+    cluster.wait_start(result)
+    worker.child().kill()
+    cluster.wait(lambda: cluster.ends(result), 15, "the second attempt to end")
+    cluster.wait_empty()
+
+
+@pytest.mark.parametrize(
+    ("task", "args", "why"),
+    [
+        ("leave", (3, "os"), "Worker exited prematurely: exitcode 3"),
+        ("leave", (3, "sys"), "Worker exited prematurely: exitcode 3"),
+        ("refuse", ("no room",), "rejected: no room"),
+    ],
+)
+def test_a_dead_letter_tells_why_its_attempt_ended(
+    server: Server, client: redis.Redis, tmp_path: Path, task: str, args: tuple[Any, ...], why: str
+) -> None:
+    cluster = Cluster(server, tmp_path, max_attempts=1)
+    try:
+        worker = cluster.start_worker()
+        cluster.send(task, *args)
+        cluster.wait(lambda: streams.stats(client, QUEUE).dead, 20, "the dead letter")
+        (dead,) = streams.list_dead(client, QUEUE)
+        assert dead.why == f"worker one@test: {why}"
+        assert f"dead ({dead.why})" in worker.log
+    finally:
+        cluster.close()
 
 
 def test_an_owner_that_was_frozen_past_its_lease_does_not_end_the_job(cluster: Cluster) -> None:

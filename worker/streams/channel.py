@@ -36,6 +36,7 @@ class Channel(StreamQueues):
 
     def __init__(self, connection: Any, **kwargs: Any) -> None:
         self._asked: dict[str, str] = {}  # the streams of the read in flight, with their queues
+        self._turn = 0  # entries taken so far: every so often, lower priorities come first
         self._block = False  # the last read found nothing: let the next one wait on the server
         self._read_again_at = 0.0
         self._no_ack: set[str] = set()
@@ -93,8 +94,11 @@ class Channel(StreamQueues):
         super().close()
 
     def _sweep(self) -> None:
-        for lost in sweep(self.redis, self.active_queues, self.options):
-            log.warning("reclaimed: %r", lost)
+        try:
+            for lost in sweep(self.redis, self.active_queues, self.options):
+                log.warning("reclaimed: %r", lost)
+        except self.ResponseError as exc:  # out of memory, read-only: what expired waits for a later sweep
+            log.warning("could not sweep: %s", exc)
 
     def _return_orphans(self) -> None:
         """Give back the attempts that survived a reconnect but are neither running nor answered.
@@ -119,9 +123,9 @@ class Channel(StreamQueues):
         connection.send_command(*self._read_command(list(asked)))
 
     def _streams_by_urgency(self) -> dict[str, str]:
-        """Every queue's front before any queue's main; queues in kombu's fair order."""
+        """Every queue's front before any queue's levels, one by one; queues in kombu's fair order."""
         queues = self._queue_cycle.consume(len(self.active_queues))
-        by_level = zip(*(self.options.keys(queue).readable for queue in queues), strict=True)
+        by_level = zip(*(self.options.keys(queue).in_turn(self._turn) for queue in queues), strict=True)
         return {stream: queue for level in by_level for stream, queue in zip(level, queues, strict=True)}
 
     def _read_command(self, streams: list[str]) -> list[Any]:
@@ -154,6 +158,7 @@ class Channel(StreamQueues):
             self._in_poll = None
             self._flush_brpop_reauth()
         self._block = not entries
+        self._turn += len(entries)
         for entry in entries:
             self.leases.add(entry.lease_id)
         return [entry for entry in entries if self._is_fresh() or self.leases.confirm(entry.lease_id)]
@@ -221,9 +226,10 @@ class Channel(StreamQueues):
     def _get(self, queue: str) -> dict[str, Any]:
         if not self.is_stream(queue):
             return dict(super()._get(queue))
-        keys = list(self.options.keys(queue).readable)
+        keys = self.options.keys(queue).in_turn(self._turn)
         entries = entries_in(scripts.run(self.redis, scripts.READ, keys, [GROUP, self.leases.consumer]))
         if not entries:
             raise Empty
+        self._turn += 1
         self.leases.add(entries[0].lease_id)
         return to_kombu(entries[0])

@@ -6,6 +6,12 @@ The table of types, writers, readers and lifetimes is in docs/streams.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from worker.streams.levels import LEVELS, reading_order
+
+if TYPE_CHECKING:
+    from worker.streams.levels import Level
 
 GROUP = "celery"
 """Consumer group of the workers, on the streams that they read."""
@@ -14,6 +20,8 @@ REAPER_GROUP = "reaper"
 """Consumer group on the dead-letter stream of whoever records a dead job's end."""
 
 DEFAULT_PREFIX = "q:"
+
+_STREAMS: dict[Level, str] = {"high": "high", "normal": "main", "low": "low"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +33,15 @@ class QueueKeys:
 
     @property
     def main(self) -> str:
-        return f"{self._base}:main"
+        """Entries of normal priority."""
+        return self.level("normal")
+
+    def level(self, level: Level) -> str:
+        return f"{self._base}:{_STREAMS[level]}"
 
     @property
     def front(self) -> str:
-        """Entries that were given back or reclaimed: read before ``main``."""
+        """Entries that were given back or reclaimed, of whatever priority: read before all others."""
         return f"{self._base}:front"
 
     @property
@@ -43,7 +55,11 @@ class QueueKeys:
     @property
     def readable(self) -> tuple[str, ...]:
         """The streams that workers read, most urgent first."""
-        return (self.front, self.main)
+        return (self.front, *map(self.level, LEVELS))
+
+    def in_turn(self, turn: int) -> tuple[str, ...]:
+        """The same, in the order of a worker's read number ``turn``."""
+        return (self.front, *map(self.level, reading_order(turn)))
 
     @property
     def _base(self) -> str:

@@ -57,10 +57,14 @@ def lease_held(client: redis.Redis, lease_id: str) -> bool:
 
 @dataclass(slots=True)
 class Lease:
-    """``ending``: an acknowledgement or a return is on its way. ``survivor``: its channel is gone."""
+    """``ending``: an acknowledgement or a return is on its way. ``survivor``: its channel is gone.
+
+    ``cause``: what ended the attempt, where the worker has seen it.
+    """
 
     ending: bool = False
     survivor: bool = False
+    cause: str = ""
 
 
 class LeaseKeeper:
@@ -117,13 +121,23 @@ class LeaseKeeper:
         with self._lock:
             return {name for name, lease in self._held.items() if lease.survivor and not lease.ending}
 
+    def note_cause(self, lease_id: str, cause: str) -> None:
+        """What ended the attempt: a counted return that is about to follow will say so."""
+        with self._lock:
+            if lease_id in self._held:
+                self._held[lease_id].cause = cause
+
     def ack(self, lease_id: str) -> None:
         """End the delivery: the job is done. A lost lease is only logged: another attempt has the job."""
         self._end(lease_id, lambda: self._ack(lease_id))
 
     def give_back(self, lease_id: str, *, counted: bool, why: str) -> None:
-        """End the delivery without a result; ``counted`` where that is a failed attempt."""
+        """End the delivery without a result; ``counted`` where that is a failed attempt.
+
+        ``why`` is for the log and the dead letters; a noted cause says more.
+        """
         attempts = self._options.max_attempts
+        why = (counted and self._cause(lease_id)) or why
         self._end(lease_id, lambda: self._requeue(lease_id, int(counted), attempts, why))
 
     def bury(self, lease_id: str, why: str) -> None:
@@ -163,6 +177,11 @@ class LeaseKeeper:
         if self._thread is not None:
             self._thread.join()
         self._client.connection_pool.disconnect()
+
+    def _cause(self, lease_id: str) -> str:
+        with self._lock:
+            lease = self._held.get(lease_id)
+            return lease.cause if lease is not None else ""
 
     def _end(self, lease_id: str, command: Callable[[], None]) -> None:
         with self._lock:

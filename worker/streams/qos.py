@@ -36,8 +36,8 @@ class QoS(RedisQoS):
             super().reject(delivery_tag, requeue)
             return
         if requeue:
-            # Celery's word for a child that died; a task may raise Reject, too.
-            self.channel.leases.give_back(delivery_tag, counted=True, why="child lost, or rejected")
+            # Celery's word for a child that died, whose cause worker_requests has noted; and anyone's.
+            self.channel.leases.give_back(delivery_tag, counted=True, why="rejected")
         else:
             self.channel.leases.ack(delivery_tag)
         self._quick_ack(delivery_tag)

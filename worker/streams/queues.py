@@ -13,6 +13,7 @@ from worker.streams import scripts
 from worker.streams.bases import RedisChannel
 from worker.streams.counting import stats
 from worker.streams.keys import GROUP
+from worker.streams.levels import level_of
 from worker.streams.message import fields_for
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class StreamQueues(RedisChannel):
         if not self.is_stream(queue):
             super()._put(queue, message, **kwargs)
             return
-        stream, fields = self.options.keys(queue).main, fields_for(message)
+        level = level_of(self._get_message_priority(message))
+        stream, fields = self.options.keys(queue).level(level), fields_for(message)
         batch = kwargs.get("_publish_batch")
         # Never a MAXLEN: trimming would throw waiting jobs away.
         if batch is not None:

@@ -52,7 +52,7 @@ def _sweep_queue(client: redis.Redis, queue: str, options: Options) -> list[Recl
     rows = scripts.run(
         client,
         scripts.SWEEP,
-        [*keys.readable, keys.dead, keys.guard],
+        [keys.guard, keys.dead, *keys.readable],
         [
             GROUP,
             int(options.lease_s * 1000),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps
 
+from worker.streams import results
 from worker.streams.hooks import hooks
 from worker.streams.requests import all_requests
 from worker.streams.transport import register
@@ -22,6 +23,12 @@ class FenceStep(bootsteps.StartStopStep):
     """Arms the fence at each start of the consumer, so also after a reconnect."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, parent: Any, **kwargs: Any) -> None:
+        super().__init__(parent, **kwargs)
+        from worker.streams import worker_requests  # noqa: PLC0415  publishers must not load Celery's worker
+
+        worker_requests.use_for(parent.app)  # all steps are made before the first, so Tasks, starts
 
     def start(self, parent: Any) -> None:
         hooks.stop_attempt = Fence(parent.pool).stop_attempt
@@ -63,3 +70,4 @@ def install(app: Celery) -> None:
     """Prepare an application for the transport. Safe to repeat."""
     register()
     app.steps["consumer"].add(FenceStep)
+    results.use_for(app)

@@ -2,7 +2,7 @@
 -- any number of processes.
 -- The guard: nothing is reclaimed until sweeps have come without a gap for a whole lease. A gap means that
 -- the server (or every sweeper) was away, so that workers could not renew; each gets a lease's time first.
--- KEYS  1 front  2 main  3 dead (streams)  4 guard (hash)
+-- KEYS  1 guard (hash)  2 dead  3 front  4.. the other streams that workers read
 -- ARGV  1 group  2 lease in ms  3 longest gap between sweeps in ms  4 most entries per stream
 --       5 most attempts  6 idle ms after which a consumer without leases is forgotten
 -- ->    {{'requeued' or 'dead', entry id, consumer, idle ms, attempts that failed, message}, ...}
@@ -11,10 +11,10 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local function guarded()
-  local guard = redis.call('HMGET', KEYS[4], 'last', 'since')
+  local guard = redis.call('HMGET', KEYS[1], 'last', 'since')
   local since = tonumber(guard[2] or now)
   if not guard[1] or now - tonumber(guard[1]) > tonumber(ARGV[3]) then since = now end
-  redis.call('HSET', KEYS[4], 'last', string.format('%.0f', now), 'since', string.format('%.0f', since))
+  redis.call('HSET', KEYS[1], 'last', string.format('%.0f', now), 'since', string.format('%.0f', since))
   return now - since < lease_ms
 end
 
@@ -35,7 +35,7 @@ local function reclaim(stream, out)
   if pending['err'] then return end
   for _, row in ipairs(pending) do
     local why = 'lease expired: ' .. row[2]
-    local moved = move(stream, KEYS[1], KEYS[3], group, row[1], 1, tonumber(ARGV[5]), why)
+    local moved = move(stream, KEYS[3], KEYS[2], group, row[1], 1, tonumber(ARGV[5]), why)
     if moved[1] ~= 'gone' then
       table.insert(out, {moved[1], row[1], row[2], row[3], moved[3], moved[2]})
     end
@@ -45,7 +45,7 @@ end
 
 local out = {}
 if guarded() then return out end
-for i = 1, 2 do
+for i = 3, #KEYS do
   if redis.call('EXISTS', KEYS[i]) == 1 then reclaim(KEYS[i], out) end
 end
 return out
