@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.app import TRANSCRIBE_QUEUE
-from worker.tasks import TRANSCRIBE_TASK
+from worker.tasks import publish
 
 if TYPE_CHECKING:
     from celery import Celery
+
+    from worker.jobs import Priority
 
 TIMEOUT_S = 2.0
 
@@ -47,9 +48,9 @@ class Dispatch:
         # subscription a job, for ever, on a connection that threads may not share.
         app.backend.on_task_call = _subscribe_to_nothing
 
-    def publish(self, task_id: str) -> None:
+    def publish(self, task_id: str, priority: Priority) -> None:
         """Add the job's entry to the stream. Raises whatever the broker's client raises."""
-        self._app.send_task(TRANSCRIBE_TASK, task_id=task_id, queue=TRANSCRIBE_QUEUE)
+        publish(self._app, task_id, priority)
 
     def state(self, task_id: str) -> str:
         """Celery's word for the task; PENDING for one it has not heard of."""

@@ -13,6 +13,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from gateway.errors import InvalidRequest, NotMultipart
 from worker.errors import BadRequest
+from worker.jobs import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from gateway.recording import RecordingFile
 
 FIELD = "file"
+FIELDS = (FIELD, "priority")
+LONGEST_TEXT = 64
 LONGEST_NAME = 255
 LONGEST_FIELD_SHOWN = 64
 
@@ -35,7 +38,10 @@ class RecordingForm:
     def __init__(self, boundary: bytes, recording: RecordingFile) -> None:
         self.recording = recording
         self.file_name = ""
-        self._seen = self._ended = False
+        self._field = ""
+        self._seen: set[str] = set()
+        self._texts: dict[str, bytes] = {}
+        self._ended = False
         self._header_name = self._header_value = b""
         self._disposition = b""
         with _malformed_told():
@@ -66,9 +72,22 @@ class RecordingForm:
         """The body has ended: it must have been whole. The recording is durable afterwards."""
         if not self._ended:
             raise BadRequest("the multipart body ends before its closing boundary")
-        if not self._seen:
+        if FIELD not in self._seen:
             raise InvalidRequest(f"the field '{FIELD}' is missing", field=FIELD, kind="missing")
+        _ = self.priority  # judged before the recording is made durable
         self.recording.finish()
+
+    @property
+    def priority(self) -> Priority:
+        """Raises InvalidRequest for a text that is none."""
+        text = self._texts.get("priority", b"normal").decode(errors="replace").strip()
+        try:
+            return Priority(text)
+        except ValueError as exc:
+            known = ", ".join(Priority)
+            raise InvalidRequest(
+                f"the field 'priority' is one of {known}, not {text!r}", field="priority", kind="enum"
+            ) from exc
 
     def _begin_part(self) -> None:
         self._disposition = b""
@@ -89,20 +108,28 @@ class RecordingForm:
         if kind != b"form-data" or b"name" not in options:
             raise BadRequest("a part of the multipart body has no Content-Disposition that names its field")
         self._admit(options[b"name"].decode(errors="replace"))
-        self.file_name = clean_name(options.get(b"filename", b"").decode(errors="replace"))
+        if self._field == FIELD:
+            self.file_name = clean_name(options.get(b"filename", b"").decode(errors="replace"))
 
     def _admit(self, field: str) -> None:
-        if field != FIELD:
-            shown = field[:LONGEST_FIELD_SHOWN]
+        if field not in FIELDS:
+            shown, known = field[:LONGEST_FIELD_SHOWN], ", ".join(f"'{name}'" for name in FIELDS)
             raise InvalidRequest(
-                f"unknown field {shown!r}; known: '{FIELD}'", field=shown, kind="extra_forbidden"
+                f"unknown field {shown!r}; known: {known}", field=shown, kind="extra_forbidden"
             )
-        if self._seen:
-            raise InvalidRequest(f"the field '{FIELD}' may be given once only", field=FIELD, kind="repeated")
-        self._seen = True
+        if field in self._seen:
+            raise InvalidRequest(f"the field '{field}' may be given once only", field=field, kind="repeated")
+        self._seen.add(field)
+        self._field = field
 
     def _take_data(self, data: bytes, start: int, end: int) -> None:
-        self.recording.write(memoryview(data)[start:end])
+        if self._field == FIELD:
+            self.recording.write(memoryview(data)[start:end])
+            return
+        text = self._texts.get(self._field, b"") + data[start:end]
+        if len(text) > LONGEST_TEXT:
+            raise InvalidRequest(f"the field '{self._field}' is too long", field=self._field, kind="too_long")
+        self._texts[self._field] = text
 
     def _end(self) -> None:
         self._ended = True

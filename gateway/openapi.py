@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.problems import MEDIA_TYPE, Problem
 from worker.errors import BrokerAway, ServiceError
+from worker.jobs import Priority
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -41,7 +42,8 @@ def multipart_body() -> dict[str, Any]:
         "required": ["file"],
         "additionalProperties": False,
         "properties": {
-            "file": {"type": "string", "format": "binary", "description": "A WAV file (RIFF, RF64 or BW64)."}
+            "file": {"type": "string", "format": "binary", "description": "A WAV file (RIFF, RF64 or BW64)."},
+            "priority": {"type": "string", "enum": list(Priority), "default": Priority.NORMAL},
         },
     }
     encoding = {"file": {"contentType": "audio/wav"}}

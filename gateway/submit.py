@@ -72,8 +72,7 @@ async def transcribe(request: Request, response: Response, services: ServicesOf)
 
 def refuse_if_full(services: Services) -> None:
     """Spare the client an upload that would be refused at its end."""
-    waiting, _, _ = services.store.counts()
-    if waiting >= services.settings.max_waiting_jobs:
+    if services.store.counts().waiting >= services.settings.max_waiting_jobs:
         raise queue_full()
 
 
@@ -93,6 +92,7 @@ def take(services: Services, upload: Upload) -> None:
         file_name=upload.file_name,
         size_bytes=upload.size_bytes,
         created_at=time.time(),
+        priority=upload.priority,
     )
     answer = ask_to_accept(services.store, record, services.settings.max_waiting_jobs)
     if answer is Answer.NO:
@@ -103,7 +103,7 @@ def take(services: Services, upload: Upload) -> None:
             "the job store does not answer, and may or may not have taken this job: "
             f"ask for /status/{upload.task_id} before sending the recording again"
         )
-    publish(services, upload.task_id)
+    publish(services, record)
 
 
 class Answer(StrEnum):
@@ -129,12 +129,12 @@ def ask_to_accept(store: JobStore, record: JobRecord, max_waiting: int) -> Answe
     return Answer.NONE
 
 
-def publish(services: Services, task_id: str) -> None:
+def publish(services: Services, record: JobRecord) -> None:
     """Add the entry to the stream; where that fails, leave it to the sweeper."""
     try:
-        services.dispatch.publish(task_id)
+        services.dispatch.publish(record.id, record.priority)
     except Exception as exc:  # noqa: BLE001  the job is accepted: no error may tell the client otherwise
-        log.warning("publish_deferred", task_id=task_id, error=type(exc).__name__)
+        log.warning("publish_deferred", task_id=record.id, error=type(exc).__name__)
 
 
 def queue_full() -> QueueFull:

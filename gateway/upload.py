@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fastapi import Request
 
     from worker.cache import Cache, JobFolder
+    from worker.jobs import Priority
 
 FORM_BYTES = 64 * 1024  # what boundaries and part headers may add to the recording
 IDLE_S = 60.0
@@ -41,6 +42,7 @@ class Upload:
     folder: JobFolder
     file_name: str
     size_bytes: int
+    priority: Priority
 
 
 class Receiver:
@@ -88,7 +90,7 @@ class Receiver:
             with anyio.CancelScope(shield=True):
                 await self._in_thread(recording.discard)
             raise
-        return Upload(task_id, folder, form.file_name, recording.size_bytes)
+        return Upload(task_id, folder, form.file_name, recording.size_bytes, form.priority)
 
     async def _read(self, request: Request, form: RecordingForm) -> None:
         received_bytes = 0

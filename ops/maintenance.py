@@ -16,10 +16,10 @@ from worker import streams
 from worker.app import MAINTENANCE_QUEUE, TRANSCRIBE_QUEUE
 from worker.cache import remove_expired, remove_orphans, remove_strays
 from worker.errors import Cancelled, WorkerLost
-from worker.jobs import Fence, JobRecord, JobState, MoveOutcome
+from worker.jobs import Fence, JobRecord, JobState, MoveOutcome, Priority
 from worker.logs import get_logger
 from worker.resources import create_cache, create_client, create_store
-from worker.tasks import TRANSCRIBE_TASK, summary
+from worker.tasks import publish, summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,7 +108,8 @@ class Keeper:
             if self.app.AsyncResult(task_id).state == celery_states.REVOKED:
                 self._end_revoked(task_id)
             else:
-                self.app.send_task(TRANSCRIBE_TASK, task_id=task_id, queue=TRANSCRIBE_QUEUE)
+                record = self.store.get(task_id)
+                publish(self.app, task_id, record.priority if record else Priority.NORMAL)
                 log.warning("entry_republished", task_id=task_id)
         return missing
 
@@ -121,10 +122,11 @@ class Keeper:
                 streams.drop_dead(self.client, TRANSCRIBE_QUEUE, entry.entry_id)
 
     def publish_gauges(self) -> None:
-        waiting, running, oldest = self.store.counts()
+        counts = self.store.counts()
+        oldest = counts.oldest_waiting
         gauges: dict[Any, Any] = {
-            "waiting": waiting,
-            "running": running,
+            "waiting": counts.waiting,
+            "running": counts.running,
             "dead": streams.stats(self.client, TRANSCRIBE_QUEUE).dead,
             "oldest_waiting_age_s": round(time.time() - oldest, 1) if oldest else 0,
             "cache_free_bytes": self.cache.free_bytes(),
@@ -178,8 +180,8 @@ class Keeper:
 
     def _entries_are_missing(self) -> bool:
         """Whether there are fewer entries than unfinished jobs: O(1), so a scan is rare."""
-        waiting, running, _ = self.store.counts()
-        return streams.entry_count(self.client, TRANSCRIBE_QUEUE) < waiting + running
+        counts = self.store.counts()
+        return streams.entry_count(self.client, TRANSCRIBE_QUEUE) < counts.waiting + counts.running
 
     def _options(self) -> streams.Options:
         return streams.Options(lease_s=self.settings.lease_s, max_attempts=self.settings.max_attempts)

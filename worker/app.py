@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from celery import Celery
 
 from worker import streams, tasks
+from worker.tasks import TRANSCRIBE_QUEUE
 
 if TYPE_CHECKING:
     from worker.settings import Settings
 
-TRANSCRIBE_QUEUE = "transcribe"
 MAINTENANCE_QUEUE = "maintenance"
+__all__ = ["MAINTENANCE_QUEUE", "TRANSCRIBE_QUEUE", "create_app"]
 
 _DAY_S = 86_400
 

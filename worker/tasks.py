@@ -25,7 +25,7 @@ from worker.cache import remove_expired
 from worker.cache.folder import write_durably
 from worker.delivery.document import to_document
 from worker.errors import Cancelled, DiskFull, EngineFailed, InputMissing, Interrupted, JobError
-from worker.jobs import Fence, JobRecord, JobState, MoveOutcome
+from worker.jobs import Fence, JobRecord, JobState, MoveOutcome, Priority
 from worker.logs import get_logger
 from worker.patience import AWAY, is_away, patiently
 from worker.progress import Abandoned, Reporter
@@ -39,7 +39,10 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+TRANSCRIBE_QUEUE = "transcribe"
 TRANSCRIBE_TASK = "transcribe"
+# Celery's numbers for the transport's levels (worker/streams/levels.py).
+CELERY_PRIORITY = {Priority.HIGH: 8, Priority.NORMAL: 5, Priority.LOW: 2}
 RETRY_BASE_S = 5
 RETRY_MAX_S = 300
 _PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE})
@@ -194,6 +197,13 @@ class Attempt:
         record = patiently(lambda: self.tools.store.get(self.task_id))
         said = {"lease": self.lease, **fields}
         return record is not None and all(getattr(record, name) == value for name, value in said.items())
+
+
+def publish(app: Celery, task_id: str, priority: Priority) -> None:
+    """Add the job's entry to the stream; ``register`` has what takes it."""
+    app.send_task(
+        TRANSCRIBE_TASK, task_id=task_id, queue=TRANSCRIBE_QUEUE, priority=CELERY_PRIORITY[priority]
+    )
 
 
 def register(app: Celery, settings: Settings) -> None:

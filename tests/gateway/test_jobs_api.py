@@ -245,7 +245,8 @@ def test_a_repeated_release_finishes_one_that_was_cut_short(served: Service, job
 
 
 def test_the_queue(served: Service, jobs: Jobs) -> None:
-    empty = {"waiting": 0, "processing": 0, "oldest_waiting_age_s": None}
+    none = {"high": 0, "normal": 0, "low": 0}
+    empty = {"waiting": 0, "waiting_by_priority": none, "processing": 0, "oldest_waiting_age_s": None}
     assert served.http.get("/queue").json() == empty
     jobs.wait(created_at=time.time() - 100)
     jobs.wait()

@@ -99,12 +99,12 @@ def test_a_refused_field_is_named(served: Service) -> None:
         "type": "urn:transcription:error:invalid_request",
         "title": "Invalid request",
         "status": 422,
-        "detail": "unknown field 'speed'; known: 'file'",
+        "detail": "unknown field 'speed'; known: 'file', 'priority'",
         "code": "invalid_request",
         "errors": [
             {
                 "loc": ["body", "speed"],
-                "msg": "unknown field 'speed'; known: 'file'",
+                "msg": "unknown field 'speed'; known: 'file', 'priority'",
                 "type": "extra_forbidden",
             }
         ],
@@ -283,3 +283,25 @@ def test_the_age_of_a_slow_upload_stays_low(served: Service) -> None:
             return folder.input.stat().st_size > 100
 
         wait_until(trickled, 20, "the trickle to be written")
+
+
+@pytest.mark.parametrize("priority", ["high", "normal", "low", None])
+def test_a_priority_is_kept(served: Service, priority: str | None) -> None:
+    fields = {"file": ("a.wav", wav(100))} | ({"priority": (None, priority)} if priority else {})
+    answer = served.http.post("/transcribe", files=fields)  # type: ignore[arg-type]
+    assert answer.status_code == 202
+    with served.redis.client() as client:
+        assert (client.hget(f"job:{answer.json()['task_id']}", "priority") or "normal") == (
+            priority or "normal"
+        )
+
+
+@pytest.mark.parametrize("priority", ["urgent", "x" * 1000])
+def test_another_priority_is_refused(served: Service, priority: str) -> None:
+    before = folders(served)
+    answer = served.http.post(
+        "/transcribe", files={"file": ("a.wav", wav(100)), "priority": (None, priority)}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert answer.json()["errors"][0]["loc"] == ["body", "priority"]
+    assert_nothing_left(served, before)

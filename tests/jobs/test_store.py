@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from worker.jobs import MOVES, Fence, JobRecord, JobState, JobStore, MoveOutcome, new_task_id
+from worker.jobs import MOVES, Fence, JobRecord, JobState, JobStore, MoveOutcome, Priority, new_task_id
 from worker.jobs.keys import ENDED_INDEX, RUNNING_INDEX, WAITING_INDEX, job_key, tombstone_key
+from worker.jobs.store import Counts
 
 if TYPE_CHECKING:
     import redis
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 GROUP = "celery"
 STREAM = "q:{transcribe}:main"
 EXPIRY_S = 100
+NOTHING = Counts(dict.fromkeys(Priority, 0), 0, None)
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def complete(store: JobStore, task_id: str, lease: str) -> MoveOutcome:
 
 def test_a_job_goes_from_waiting_over_running_to_completed(store: JobStore, client: redis.Redis) -> None:
     task_id = accepted(store, file_name="a.wav", size_bytes=7)
-    assert store.counts()[0] == 1
+    assert store.counts().waiting == 1
     assert store.position(task_id) == 1
     lease = deliver(client)
 
@@ -77,7 +79,7 @@ def test_a_job_goes_from_waiting_over_running_to_completed(store: JobStore, clie
     assert (record.state, record.size_bytes, record.file_name) == (JobState.COMPLETED, 7, "a.wav")
     assert record.expires_at == pytest.approx(time.time() + EXPIRY_S, abs=5)
     assert client.zscore(ENDED_INDEX, task_id) == pytest.approx(record.expires_at)
-    assert store.counts() == (0, 0, None)
+    assert store.counts() == NOTHING
 
 
 def test_accepting_twice_is_accepting_once(store: JobStore, client: redis.Redis) -> None:
@@ -173,8 +175,27 @@ def test_a_released_job_leaves_a_tombstone_without_its_id(store: JobStore, clien
     assert store.get(task_id) is None
     assert claim(store, task_id, lease) is MoveOutcome.GONE
     assert not any(task_id in key for key in client.keys("*"))
-    assert store.counts() == (0, 0, None)
+    assert store.counts() == NOTHING
     assert store.release(task_id) is None
+
+
+def test_the_more_urgent_come_first_and_each_priority_is_counted(
+    store: JobStore, client: redis.Redis
+) -> None:
+    low, normal, high = (
+        accepted(store, created_at=at, priority=priority)
+        for at, priority in ((10.0, "low"), (20.0, "normal"), (30.0, "high"))
+    )
+    assert [store.position(task_id) for task_id in (high, normal, low)] == [1, 2, 3]
+    assert store.counts() == Counts(dict.fromkeys(Priority, 1), 0, 10.0)
+    assert store.waiting_before(25.0) == [normal, low]
+    lease = deliver(client)
+    claim(store, low, lease)
+    lose(client, lease)
+    record = store.get(low)
+    assert record is not None
+    store.wait_again(record, fence=Fence.LOST)
+    assert store.position(low) == 3
 
 
 def waiting_bytes(store: JobStore) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import struct
@@ -142,6 +143,19 @@ def test_a_waiting_job_that_is_released_never_runs(service: Service) -> None:
     assert [line for line in worker.log.splitlines() if released in line and "job_claimed" in line] == []
     with service.redis.client() as client:
         assert [key for key in client.keys("*") if released in key] == []
+
+
+def test_the_more_urgent_job_runs_first(service: Service) -> None:
+    service.settings = {"ENGINE": "simulated"}
+    service.start_gateway()
+    low, normal, high = (service.submit(priority=priority) for priority in ("low", "normal", "high"))
+    assert [service.status(task_id)["position"] for task_id in (high, normal, low)] == [1, 2, 3]
+    assert service.http.get("/queue").json()["waiting_by_priority"] == {"high": 1, "normal": 1, "low": 1}
+    worker = service.start_worker()
+    for task_id in (low, normal, high):
+        service.wait_for(task_id, "completed")
+    claimed = [json.loads(line)["task_id"] for line in worker.log.splitlines() if '"job_claimed"' in line]
+    assert claimed == [high, normal, low]
 
 
 def test_a_job_whose_gateway_died_before_publishing_is_run_by_repair(service: Service) -> None:

@@ -129,9 +129,11 @@ class Service:
             tails = "\n".join(f"--- {p.name} ({p.popen.poll()})\n{p.log[-3000:]}" for p in self.processes)
             raise AssertionError(f"{exc}\n{tails}") from exc
 
-    def submit(self, recording: Path = SAMPLE) -> str:
+    def submit(self, recording: Path = SAMPLE, **fields: str) -> str:
         with recording.open("rb") as file:
-            answer = self.http.post("/transcribe", files={"file": (recording.name, file, "audio/wav")})
+            answer = self.http.post(
+                "/transcribe", files={"file": (recording.name, file, "audio/wav")}, data=fields
+            )
         assert answer.status_code == httpx.codes.ACCEPTED, answer.text
         return str(answer.json()["task_id"])
 

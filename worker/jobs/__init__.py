@@ -3,8 +3,9 @@
 Knows Redis. Must not know Celery, HTTP or engines.
 """
 
+from worker.jobs.priority import Priority
 from worker.jobs.record import JobRecord, new_task_id
 from worker.jobs.states import MOVES, JobState
 from worker.jobs.store import Fence, JobStore, MoveOutcome
 
-__all__ = ["MOVES", "Fence", "JobRecord", "JobState", "JobStore", "MoveOutcome", "new_task_id"]
+__all__ = ["MOVES", "Fence", "JobRecord", "JobState", "JobStore", "MoveOutcome", "Priority", "new_task_id"]

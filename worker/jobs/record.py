@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, Json, model_validator
 
+from worker.jobs.priority import Priority, waiting_score
 from worker.jobs.states import JobState
 
 
@@ -30,6 +31,7 @@ class JobRecord(BaseModel):
     file_name: str = ""
     size_bytes: int = 0
     created_at: float
+    priority: Priority = Priority.NORMAL
 
     attempt: int = 0
     lease: str = ""
@@ -53,6 +55,10 @@ class JobRecord(BaseModel):
     error_code: str = ""
     error_message: str = ""
     error_step: str = ""
+
+    @property
+    def waiting_score(self) -> float:
+        return waiting_score(self.priority, self.created_at)
 
     @model_validator(mode="before")
     @classmethod

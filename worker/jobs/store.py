@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from worker.jobs import keys
 from worker.jobs.estimate import Load
+from worker.jobs.priority import Priority, accepted_at, waiting_score
 from worker.jobs.record import JobRecord
 from worker.jobs.states import JobState, sources_of
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     import redis
 
+_END_OF_TIME = 1e10  # Unix seconds: in 2286
 _SCRIPTS = Path(__file__).parent / "scripts"
 _MOVE_KEYS = [keys.WAITING_INDEX, keys.RUNNING_INDEX, keys.ENDED_INDEX, keys.LOAD]
 
@@ -37,6 +40,19 @@ class MoveOutcome(StrEnum):
     ILLEGAL = "illegal"
     LOST = "lost"
     DUPLICATE = "duplicate"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """``oldest_waiting``: when the job that has waited longest was accepted, in Unix seconds."""
+
+    waiting_by_priority: dict[Priority, int]
+    running: int
+    oldest_waiting: float | None
+
+    @property
+    def waiting(self) -> int:
+        return sum(self.waiting_by_priority.values())
 
 
 class JobStore:
@@ -63,7 +79,7 @@ class JobStore:
     def accept(self, record: JobRecord, *, max_waiting: int) -> bool:
         """Write the record of a new job; False where ``max_waiting`` jobs wait already. Safe to repeat."""
         fields = _flatten(record.to_hash())
-        args: list[Any] = [record.id, max_waiting, record.created_at, record.size_bytes, *fields]
+        args: list[Any] = [record.id, max_waiting, record.waiting_score, record.size_bytes, *fields]
         all_keys = [keys.job_key(record.id), keys.WAITING_INDEX, keys.LOAD]
         return bool(self._accept(keys=all_keys, args=args))
 
@@ -93,9 +109,9 @@ class JobStore:
         return self._end(task_id, JobState.FAILED, fence, lease, now, fields)
 
     def wait_again(self, record: JobRecord, *, fence: Fence) -> MoveOutcome:
-        """Put a running job back among the waiting, at the place its age gives it."""
+        """Put a running job back among the waiting, at the place its priority and age give it."""
         return self._moved(
-            record.id, JobState.WAITING, fence, record.lease, record.created_at, {"worker": ""}
+            record.id, JobState.WAITING, fence, record.lease, record.waiting_score, {"worker": ""}
         )
 
     def revive(self, task_id: str, given_up_code: str) -> bool:
@@ -104,7 +120,10 @@ class JobStore:
         The one way out of a final state, for an operator's retry of a dead letter.
         """
         all_keys = [keys.job_key(task_id), keys.WAITING_INDEX, keys.ENDED_INDEX, keys.LOAD]
-        return bool(self._revive(keys=all_keys, args=[task_id, given_up_code]))
+        record = self.get(task_id)
+        return record is not None and bool(
+            self._revive(keys=all_keys, args=[task_id, given_up_code, record.waiting_score])
+        )
 
     def release(self, task_id: str) -> JobRecord | None:
         """Forget the job, whatever its state; its record as it was."""
@@ -126,18 +145,28 @@ class JobStore:
         return self._ids(self._client.zrange(keys.RUNNING_INDEX, 0, -1))
 
     def waiting_before(self, created_at: float) -> list[str]:
-        return self._ids(
-            self._client.zrange(keys.WAITING_INDEX, "-inf", cast("Any", created_at), byscore=True)
-        )
+        """Jobs that have waited since before this time, the most urgent first."""
+        found: list[str] = []
+        for priority in Priority:
+            lowest, highest = waiting_score(priority, 0), waiting_score(priority, created_at)
+            found += self._ids(self._client.zrange(keys.WAITING_INDEX, lowest, highest, byscore=True))
+        return found
 
-    def counts(self) -> tuple[int, int, float | None]:
-        """Jobs waiting, jobs running, and when the oldest waiting one was accepted (Unix seconds)."""
+    def counts(self) -> Counts:
+        """How many jobs wait and run. O(log n)."""
         pipe = self._client.pipeline(transaction=False)
-        pipe.zcard(keys.WAITING_INDEX)
         pipe.zcard(keys.RUNNING_INDEX)
-        pipe.zrange(keys.WAITING_INDEX, 0, 0, withscores=True)
-        waiting, running, oldest = pipe.execute()
-        return waiting, running, oldest[0][1] if oldest else None
+        for priority in Priority:
+            lowest, highest = waiting_score(priority, 0), waiting_score(priority, _END_OF_TIME)
+            pipe.zcount(keys.WAITING_INDEX, lowest, highest)
+            pipe.zrange(keys.WAITING_INDEX, lowest, highest, byscore=True, offset=0, num=1, withscores=True)
+        running, *rest = pipe.execute()
+        first = [
+            accepted_at(priority, found[0][1])
+            for priority, found in zip(Priority, rest[1::2], strict=True)
+            if found
+        ]
+        return Counts(dict(zip(Priority, rest[::2], strict=True)), running, min(first, default=None))
 
     def note_speed(self, size_bytes: int, seconds: float) -> None:
         """Learn from a finished job how fast a worker is."""
