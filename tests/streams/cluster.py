@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from celery.result import AsyncResult
 
-    from tests.streams.server import Server
+    from tests.support.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[2]
 QUEUE = "celery"
@@ -74,7 +74,7 @@ class Worker:
 class Cluster:
     """Workers on one server. Every judgement is on the trace, which no crash of Redis can change."""
 
-    def __init__(self, server: Server, folder: Path, **options: Any) -> None:
+    def __init__(self, server: RedisServer, folder: Path, **options: Any) -> None:
         self.server = server
         self.folder = folder
         self.options = options

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.streams.cluster import Cluster
-from tests.streams.server import Server
+from tests.support.redis_server import RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    started = Server(tmp_path_factory.mktemp("server")).start()
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    started = RedisServer(tmp_path_factory.mktemp("server")).start()
     yield started
     started.stop()
 
 
 @pytest.fixture
-def client(server: Server) -> Iterator[redis.Redis]:
+def client(server: RedisServer) -> Iterator[redis.Redis]:
     """A client on an empty database."""
     with server.client() as connected:
         connected.flushall()
@@ -32,7 +32,7 @@ def client(server: Server) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def cluster(server: Server, client: redis.Redis, tmp_path: Path) -> Iterator[Cluster]:
+def cluster(server: RedisServer, client: redis.Redis, tmp_path: Path) -> Iterator[Cluster]:
     """No workers yet, on the shared server."""
     made = Cluster(server, tmp_path)
     yield made
@@ -42,7 +42,7 @@ def cluster(server: Server, client: redis.Redis, tmp_path: Path) -> Iterator[Clu
 @pytest.fixture
 def own_cluster(tmp_path: Path) -> Iterator[Cluster]:
     """A cluster on a server of its own, for tests that stop or freeze it."""
-    own = Server(tmp_path / "server").start()
+    own = RedisServer(tmp_path / "server").start()
     made = Cluster(own, tmp_path)
     yield made
     made.close()

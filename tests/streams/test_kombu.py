@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     import redis
 
-    from tests.streams.server import Server
+    from tests.support.redis_server import RedisServer
 
 KEYS = streams.QueueKeys("letters")
 
 
 @pytest.fixture(params=["", "tenant:"], ids=["plain", "prefixed"])
 def connection(
-    request: pytest.FixtureRequest, server: Server, client: redis.Redis
+    request: pytest.FixtureRequest, server: RedisServer, client: redis.Redis
 ) -> Iterator[kombu.Connection]:
     options = {"lease_s": LEASE_S, "global_keyprefix": request.param}
     with kombu.Connection(streams.broker_url(server.url), transport_options=options) as made:

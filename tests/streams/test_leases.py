@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.streams.server import Server
 from tests.streams.test_scripts import KEYS, OPTIONS, must_read, publish, requeue
+from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 from worker import streams
 from worker.streams.keepers import keeper_for
@@ -37,7 +37,7 @@ def lost() -> Lost:
 
 
 @pytest.fixture
-def keeper(server: Server, client: redis.Redis, lost: Lost) -> Iterator[LeaseKeeper]:
+def keeper(server: RedisServer, client: redis.Redis, lost: Lost) -> Iterator[LeaseKeeper]:
     made = LeaseKeeper(server.client(), OPTIONS, lost)
     yield made
     made.close()
@@ -87,7 +87,7 @@ def test_a_wipe_loses_every_lease(client: redis.Redis, keeper: LeaseKeeper, lost
 
 @pytest.mark.parametrize("end", ["ack", "give_back", "bury"])
 def test_what_cannot_be_said_is_said_later(tmp_path: Path, lost: Lost, end: str) -> None:
-    server = Server(tmp_path).start()
+    server = RedisServer(tmp_path).start()
     client = server.client()
     keeper = LeaseKeeper(server.client(), OPTIONS, lost)
     entry = take(client, keeper)
@@ -109,7 +109,7 @@ def test_what_cannot_be_said_is_said_later(tmp_path: Path, lost: Lost, end: str)
 
 @pytest.mark.parametrize("end", ["give_back", "bury"])
 def test_what_a_full_server_refuses_is_said_later(
-    server: Server, client: redis.Redis, keeper: LeaseKeeper, end: str
+    server: RedisServer, client: redis.Redis, keeper: LeaseKeeper, end: str
 ) -> None:
     entry = take(client, keeper)
     with server.full():
@@ -123,7 +123,7 @@ def test_what_a_full_server_refuses_is_said_later(
     assert (numbers.waiting, numbers.dead) == {"give_back": (1, 0), "bury": (0, 1)}[end]
 
 
-def test_a_failing_callback_does_not_stop_the_renewals(server: Server, client: redis.Redis) -> None:
+def test_a_failing_callback_does_not_stop_the_renewals(server: RedisServer, client: redis.Redis) -> None:
     calls: list[str] = []
 
     def fail(lease_id: str) -> bool:
@@ -139,7 +139,9 @@ def test_a_failing_callback_does_not_stop_the_renewals(server: Server, client: r
     keeper.close()
 
 
-def test_a_process_has_one_keeper_for_each_server(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_has_one_keeper_for_each_server(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("worker.streams.keepers._keepers", {})
     parameters = {"host": "127.0.0.1", "port": server.port, "db": 0}
     parent = keeper_for(parameters, OPTIONS)

@@ -36,7 +36,7 @@ def test_timings_leave_room_for_failures(lease_s: float) -> None:
 def test_prefixes_add_up() -> None:
     options = streams.Options.from_transport_options({"global_keyprefix": "app:", "queue_prefix": "jobs:"})
     keys = options.keys("fast")
-    assert keys.readable == ("app:jobs:{fast}:front", "app:jobs:{fast}:main")
+    assert keys.readable == tuple(f"app:jobs:{{fast}}:{name}" for name in ("front", "high", "main", "low"))
     assert (keys.dead, keys.guard) == ("app:jobs:{fast}:dead", "app:jobs:{fast}:guard")
 
 

@@ -18,7 +18,7 @@ from worker.streams.message import Entry, entries_in, fields_for
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.streams.server import Server
+    from tests.support.redis_server import RedisServer
 
 KEYS = streams.QueueKeys("q")
 OPTIONS = streams.Options(lease_s=2, max_attempts=2)
@@ -27,7 +27,9 @@ OPTIONS = streams.Options(lease_s=2, max_attempts=2)
 @pytest.fixture(
     params=[(2, True), (2, False), (3, True), (3, False)], ids=["2text", "2bytes", "3text", "3bytes"]
 )
-def any_client(request: pytest.FixtureRequest, server: Server, client: redis.Redis) -> Iterator[redis.Redis]:
+def any_client(
+    request: pytest.FixtureRequest, server: RedisServer, client: redis.Redis
+) -> Iterator[redis.Redis]:
     protocol, decode = request.param
     with server.client(protocol=protocol, decode=decode) as connected:
         yield connected
@@ -123,7 +125,7 @@ def test_a_blocking_read_may_give_two_entries(any_client: redis.Redis) -> None:
     assert nothing == []
 
 
-def test_moving_an_entry_has_one_winner(client: redis.Redis, server: Server) -> None:
+def test_moving_an_entry_has_one_winner(client: redis.Redis, server: RedisServer) -> None:
     publish(client, "task")
     entry = must_read(client)
     outcomes: list[str] = []
@@ -167,7 +169,7 @@ def test_a_move_that_is_refused_changes_nothing(client: redis.Redis, target: str
     assert client.xlen(target) == 1
 
 
-def test_a_full_server_moves_nothing_and_loses_nothing(client: redis.Redis, server: Server) -> None:
+def test_a_full_server_moves_nothing_and_loses_nothing(client: redis.Redis, server: RedisServer) -> None:
     publish(client, "expired")
     publish(client, "given back")
     publish(client, "dead", KEYS.dead)
@@ -190,7 +192,9 @@ def test_a_full_server_moves_nothing_and_loses_nothing(client: redis.Redis, serv
     assert streams.replay_dead(client, "q", dead.entry_id)
 
 
-def test_a_full_server_lets_workers_read_renew_and_acknowledge(client: redis.Redis, server: Server) -> None:
+def test_a_full_server_lets_workers_read_renew_and_acknowledge(
+    client: redis.Redis, server: RedisServer
+) -> None:
     """None of these takes memory that counts, and acknowledging is what makes room."""
     read(client)
     publish(client, "task")
@@ -241,7 +245,9 @@ def test_sweep_reclaims_only_what_expired(any_client: redis.Redis) -> None:
     assert streams.sweep(any_client, ["q"], OPTIONS) == []
 
 
-def test_concurrent_sweeps_reclaim_everything_once_and_in_order(client: redis.Redis, server: Server) -> None:
+def test_concurrent_sweeps_reclaim_everything_once_and_in_order(
+    client: redis.Redis, server: RedisServer
+) -> None:
     ids = [publish(client, str(number)) for number in range(250)]
     for _ in ids:
         expire(client, must_read(client))

@@ -14,7 +14,7 @@ from tests.streams.sample_app import LEASE_S
 from worker import streams
 
 if TYPE_CHECKING:
-    from tests.streams.server import Server
+    from tests.support.redis_server import RedisServer
 
 
 def test_a_running_job_survives_the_reset_of_all_connections(cluster: Cluster) -> None:
@@ -149,7 +149,7 @@ def test_a_wiped_server_is_read_again_by_an_idle_worker(cluster: Cluster) -> Non
 class EagerSweeper:
     """Sweeps without a pause, from before the outage until after it."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: RedisServer) -> None:
         self.reclaimed: list[streams.Reclaimed] = []
         self._client = server.client(retries=0)
         self._stop = threading.Event()

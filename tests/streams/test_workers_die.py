@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from celery.result import AsyncResult
 
     from tests.streams.cluster import Worker
-    from tests.streams.server import Server
+    from tests.support.redis_server import RedisServer
 
 
 def test_a_job_longer_than_its_lease_runs_once(cluster: Cluster) -> None:
@@ -43,7 +43,7 @@ def test_a_killed_workers_job_is_reclaimed_by_another_worker(cluster: Cluster) -
     assert len(cluster.ends(result)) == 1  # the killed worker's child died with it
 
 
-def test_sweep_alone_reclaims(server: Server, client: redis.Redis, tmp_path: object) -> None:
+def test_sweep_alone_reclaims(server: RedisServer, client: redis.Redis, tmp_path: object) -> None:
     cluster = Cluster(server, tmp_path, sweep=False)
     try:
         worker = cluster.start_worker("one")
@@ -95,7 +95,7 @@ def test_a_job_is_tried_again_where_no_results_are_kept(cluster: Cluster) -> Non
     ],
 )
 def test_a_dead_letter_tells_why_its_attempt_ended(
-    server: Server, client: redis.Redis, tmp_path: Path, task: str, args: tuple[Any, ...], why: str
+    server: RedisServer, client: redis.Redis, tmp_path: Path, task: str, args: tuple[Any, ...], why: str
 ) -> None:
     cluster = Cluster(server, tmp_path, max_attempts=1)
     try:

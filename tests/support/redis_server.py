@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 from ops.stack import free_port, redis_argv
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -32,8 +36,11 @@ class RedisServer:
         wait_until(self._answers, 10, "the Redis server to answer")
         return self
 
-    def client(self) -> redis.Redis:
-        return redis.Redis.from_url(self.url, decode_responses=True, socket_timeout=5)
+    def client(self, *, protocol: int = 3, decode: bool = True, retries: int = 3) -> redis.Redis:
+        retry = Retry(ConstantBackoff(0.1), retries)
+        return redis.Redis.from_url(
+            self.url, protocol=protocol, decode_responses=decode, socket_timeout=5, retry=retry
+        )
 
     def stop(self) -> None:
         self._end(signal.SIGTERM)
@@ -42,10 +49,23 @@ class RedisServer:
         self._end(signal.SIGKILL)
 
     def freeze(self) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
+        self.signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+        self.signal(signal.SIGCONT)
+
+    def signal(self, signum: signal.Signals) -> None:
+        os.kill(self.pid, signum)
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """Out of memory meanwhile: no command is accepted that may need more."""
+        with self.client() as client:
+            client.config_set("maxmemory", 1)
+            try:
+                yield
+            finally:
+                client.config_set("maxmemory", 0)
 
     @property
     def pid(self) -> int:
