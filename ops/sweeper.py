@@ -39,11 +39,11 @@ def create_sweeper_app(settings: Settings) -> Celery:
     }
     keeper = Keeper.create(app, settings)
 
-    @app.task(name=SWEEP_TASK, ignore_result=True)
+    @app.task(name=SWEEP_TASK, ignore_result=True, shared=False)
     def sweep() -> None:
         keeper.sweep()
 
-    @app.task(name=REPAIR_TASK, ignore_result=True)
+    @app.task(name=REPAIR_TASK, ignore_result=True, shared=False)
     def repair() -> None:
         keeper.repair()
 

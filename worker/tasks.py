@@ -210,8 +210,9 @@ def register(app: Celery, settings: Settings) -> None:
     """Add the transcribe task to the application. It takes no arguments: its id is the job's."""
     tools = Tools(app, settings)
 
-    # "throws": a failed job is news for its client, not a crash to be logged with a traceback.
-    @app.task(name=TRANSCRIBE_TASK, bind=True, max_retries=None, throws=(JobError,))
+    # "throws": a failed job is news for its client, not a crash to be logged with a traceback. Not shared:
+    # Celery would register it with every other application in this process.
+    @app.task(name=TRANSCRIBE_TASK, bind=True, max_retries=None, throws=(JobError,), shared=False)
     def transcribe(self: Task) -> dict[str, Any]:
         with bound_contextvars(task_id=self.request.id, attempt=self.request.attempt + self.request.retries):
             return attempt_job(self, Attempt(tools, self), settings.max_attempts)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+OTHER_SERVER = "TEST_REDIS_SERVER"  # the path of a server to test with, instead of the embedded one
+
+
 class RedisServer:
     """The embedded server. What it acknowledged survives ``kill`` and ``start``: it lies in ``folder``."""
 
@@ -32,7 +35,7 @@ class RedisServer:
     def start(self) -> RedisServer:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(redis_argv(self.port, self.folder), stdout=log, stderr=log)
+            self._process = subprocess.Popen(self._argv(), stdout=log, stderr=log)
         wait_until(self._answers, 10, "the Redis server to answer")
         return self
 
@@ -71,6 +74,10 @@ class RedisServer:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    def _argv(self) -> list[str]:
+        program, *options = redis_argv(self.port, self.folder)
+        return [os.environ.get(OTHER_SERVER, program), *options]
 
     def _end(self, signum: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:

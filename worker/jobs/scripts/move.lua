@@ -22,7 +22,7 @@ if fence == 'take' then
 end
 if fence == 'lost' and owner and held(owner, group) then return 'lost' end
 
-if state == 'waiting' then redis.call('HINCRBY', KEYS[5], 'waiting_bytes', -size) end
+if state == 'waiting' then redis.call('HINCRBY', KEYS[5], 'waiting_bytes', string.format('%.0f', 0 - size)) end
 if ARGV[2] == 'waiting' then redis.call('HINCRBY', KEYS[5], 'waiting_bytes', size) end
 redis.call('HSET', KEYS[1], 'state', ARGV[2], unpack(ARGV, 8))
 for _, index in ipairs({KEYS[2], KEYS[3], KEYS[4]}) do redis.call('ZREM', index, ARGV[1]) end

@@ -10,7 +10,7 @@ if ARGV[4] ~= '' then
 end
 local record = redis.call('HGETALL', KEYS[1])
 local waits = redis.call('HMGET', KEYS[1], 'state', 'size_bytes')
-if waits[1] == 'waiting' then redis.call('HINCRBY', KEYS[5], 'waiting_bytes', -(waits[2] or 0)) end
+if waits[1] == 'waiting' then redis.call('HINCRBY', KEYS[5], 'waiting_bytes', string.format('%.0f', 0 - (waits[2] or 0))) end
 redis.call('DEL', KEYS[1])
 for _, index in ipairs({KEYS[2], KEYS[3], KEYS[4]}) do redis.call('ZREM', index, ARGV[1]) end
 if #record > 0 then redis.call('SET', KEYS[6], ARGV[2], 'EX', ARGV[3]) end
