@@ -222,6 +222,41 @@ def test_a_job_that_outlasts_the_drain_goes_back_uncounted(service: Service) -> 
     assert attempts(second) == 1
 
 
+def test_a_rolling_restart_loses_nothing_and_costs_no_attempt(service: Service) -> None:
+    service.settings = {"DRAIN_S": "1", **simulated(speed=12)}
+    service.start_gateway()
+    service.start_sweeper()
+    workers = [service.start_worker(f"old{number}") for number in range(2)]
+    ids = [service.submit() for _ in range(6)]
+    for number, worker in enumerate(workers):
+        service.start_worker(f"new{number}")
+        worker.end()
+    for task_id in ids:
+        assert service.wait_for(task_id, "completed", 90)["attempt"] == 1
+
+
+def test_cancelling_a_job_on_a_frozen_worker_ends_it_by_its_lease(service: Service) -> None:
+    service.settings = simulated(speed=4)
+    first = service.start_all()
+    task_id = service.submit()
+    service.wait_for(task_id, "processing")
+    frozen = [first.pid, *(child.pid for child in first.children())]
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    answer = service.http.post(f"/cancel/{task_id}")
+    # The lease of 3 s ends within the 5 s that the answer waits: what sleeps can no longer write.
+    assert (answer.status_code, answer.json()["stopped"]) == (httpx.codes.OK, True)
+    assert service.status(task_id)["error"]["code"] == "cancelled"
+    second = service.start_worker("two")
+    with service.redis.client() as client:
+        service.wait(lambda: not streams.entry_count(client, TRANSCRIBE_QUEUE), 20, "the entry to end")
+    assert attempts(second) == 0
+    for pid in frozen:
+        os.kill(pid, signal.SIGCONT)
+    service.wait_for(service.submit(), "completed")
+    assert service.status(task_id)["error"]["code"] == "cancelled"
+
+
 def test_redis_away_longer_than_the_lease_costs_no_attempt(service: Service) -> None:
     service.settings = simulated(speed=3)
     worker = service.start_all()

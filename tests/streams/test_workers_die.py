@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -41,6 +42,19 @@ def test_a_killed_workers_job_is_reclaimed_by_another_worker(cluster: Cluster) -
     cluster.wait_success(result)
     cluster.wait_empty()
     assert len(cluster.ends(result)) == 1  # the killed worker's child died with it
+
+
+def test_a_countdown_survives_the_death_of_the_worker_that_holds_it(cluster: Cluster) -> None:
+    holder = cluster.start_worker("one")
+    due = time.time() + 6
+    result = cluster.send("work", countdown=6)
+    cluster.wait(lambda: streams.stats(cluster.client, QUEUE).in_flight == 1, 5, "the worker to hold it")
+    holder.kill()
+    cluster.start_worker("two")
+    assert cluster.wait_success(result) == "done"
+    (start,) = cluster.starts(result)
+    assert start["worker"] == "two@test"
+    assert time.time() >= due
 
 
 def test_sweep_alone_reclaims(server: RedisServer, client: redis.Redis, tmp_path: object) -> None:
