@@ -38,6 +38,7 @@ MEANINGS = {
     "not_found": "There is no such job, or no such path.",
     "not_multipart": "The body is not multipart/form-data.",
     "not_wav": "The file does not begin with a RIFF, RF64 or BW64 WAVE header.",
+    "out_of_gpu_memory": "The GPU had no memory left in any allowed attempt. Submit it again later.",
     "queue_full": "MAX_WAITING_JOBS jobs wait already. Nothing of this one was kept.",
     "result_missing": "The job is completed, but its result is no longer in the cache.",
     "too_large": "The recording is larger than MAX_UPLOAD_BYTES.",

@@ -10,6 +10,7 @@
         ├── NotAudio, InputMissing, EngineUnavailable, EngineFailed
         ├── WorkerLost, Cancelled
         └── Interrupted          (retryable) the attempt's surroundings failed, not the recording
+            └── OutOfGpuMemory
 
 ``code`` is stable: clients and dashboards may compare it. A message says what is wrong and what to do.
 """
@@ -133,3 +134,9 @@ class Cancelled(JobError):
 class Interrupted(JobError):
     code = "interrupted"
     retryable = True
+
+
+class OutOfGpuMemory(Interrupted):
+    """Another program's memory, more often than the recording's: another attempt may find room."""
+
+    code = "out_of_gpu_memory"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from worker.engines.sentences import Phrase
-from worker.errors import EngineFailed
+from worker.errors import EngineFailed, JobError, OutOfGpuMemory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -107,7 +107,7 @@ class Decoder:
             greedy = self._generate(chunks, language, _LADDER[0])
             heard = [self._guarded(*pair, language) for pair in zip(chunks, greedy, strict=True)]
         except RuntimeError as exc:  # CTranslate2's one error: memory, device, a model of another kind
-            raise EngineFailed(f"Whisper could not decode: {exc}") from exc
+            raise _as_ours(exc) from exc
         tokenizer = self._tokenizer(language)
         return [
             phrase
@@ -166,6 +166,12 @@ class Decoder:
         from faster_whisper.tokenizer import Tokenizer  # noqa: PLC0415  heavy, loaded by now
 
         return Tokenizer(self._model.hf_tokenizer, self.is_multilingual, task="transcribe", language=language)
+
+
+def _as_ours(exc: RuntimeError) -> JobError:
+    if "out of memory" in str(exc):  # "CUDA failed with error out of memory"
+        return OutOfGpuMemory("the GPU ran out of memory while decoding")
+    return EngineFailed(f"Whisper could not decode: {exc}")
 
 
 def _heard(result: Any, tokenizer: Any) -> Heard:
