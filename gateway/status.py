@@ -92,8 +92,8 @@ class JobStatus(BaseModel):
 @router.get("/status/{task_id}", tags=["jobs"], responses=problems(JobNotFound, JobGone))
 def read_status(task_id: str, services: ServicesOf) -> JobStatus:
     """How far a job is."""
-    find(services.store, task_id)  # Celery calls any unknown id PENDING
-    # Celery before the record: its SUCCESS follows the commit, so a record that is read later has ended too.
+    # Celery before the record: an end that came in between is then seen in the record, which wins. (Celery
+    # calls any unknown id PENDING; the record tells.)
     celery_state = services.dispatch.state(task_id)
     record = find(services.store, task_id)
     status = project(celery_state, record)

@@ -102,8 +102,7 @@ class Attempt:
 
         self.reporter.step("convert")
         recording = convert(self.folder.input, self.folder.recording(self.lease), self._check_conversion)
-        engine = self.tools.prepared_engine()
-        transcript = engine.transcribe(
+        transcript = self.tools.engine.transcribe(
             recording.path, self.tools.options(), self.reporter.from_engine, self.reporter.check
         )
         return replace(transcript, warnings=recording.warnings + transcript.warnings)

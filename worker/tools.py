@@ -34,16 +34,13 @@ class Tools:
         return create_cache(self._settings)
 
     @cached_property
-    def _engine(self) -> Engine:
+    def engine(self) -> Engine:
+        """The engine with its models loaded: by this child's first job, and kept."""
         from worker.engines.registry import create  # noqa: PLC0415  engines load in the child only
 
         engine = create(self._settings.engine, self._settings)
         engine.prepare()
         return engine
-
-    def prepared_engine(self) -> Engine:
-        """The engine with its models loaded: by this child's first job, and kept."""
-        return self._engine
 
     def options(self) -> Options:
         from worker.engines.protocol import Options  # noqa: PLC0415
