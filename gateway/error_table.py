@@ -41,6 +41,7 @@ MEANINGS = {
     "out_of_gpu_memory": "The GPU had no memory left in any allowed attempt. Submit it again later.",
     "queue_full": "MAX_WAITING_JOBS jobs wait already. Nothing of this one was kept.",
     "result_missing": "The job is completed, but its result is no longer in the cache.",
+    "time_limit": "The engine ran longer than a recording of this length may take (TIME_LIMIT_X).",
     "too_large": "The recording is larger than MAX_UPLOAD_BYTES.",
     "upload_stalled": "The client sent nothing for a minute in the middle of the body.",
     "worker_lost": "Every allowed attempt ended with a dead or silent worker.",

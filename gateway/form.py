@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from gateway import job_request
 from gateway.errors import InvalidRequest, NotMultipart
 from worker.errors import BadRequest
-from worker.jobs import Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
+    from gateway.job_request import JobRequest
     from gateway.recording import RecordingFile
 
 FIELD = "file"
-FIELDS = (FIELD, "priority")
+FIELDS = (FIELD, *job_request.FIELDS)
 LONGEST_TEXT = 64
 LONGEST_NAME = 255
 LONGEST_FIELD_SHOWN = 64
@@ -33,10 +34,12 @@ class RecordingForm:
     Args:
         boundary: As the Content-Type gives it.
         recording: Where the field ``file`` goes.
+        engines: Those that a job may ask for.
     """
 
-    def __init__(self, boundary: bytes, recording: RecordingFile) -> None:
+    def __init__(self, boundary: bytes, recording: RecordingFile, engines: Collection[str] = ()) -> None:
         self.recording = recording
+        self._engines = engines
         self.file_name = ""
         self._field = ""
         self._seen: set[str] = set()
@@ -74,20 +77,14 @@ class RecordingForm:
             raise BadRequest("the multipart body ends before its closing boundary")
         if FIELD not in self._seen:
             raise InvalidRequest(f"the field '{FIELD}' is missing", field=FIELD, kind="missing")
-        _ = self.priority  # judged before the recording is made durable
+        _ = self.request  # judged before the recording is made durable
         self.recording.finish()
 
     @property
-    def priority(self) -> Priority:
-        """Raises InvalidRequest for a text that is none."""
-        text = self._texts.get("priority", b"normal").decode(errors="replace").strip()
-        try:
-            return Priority(text)
-        except ValueError as exc:
-            known = ", ".join(Priority)
-            raise InvalidRequest(
-                f"the field 'priority' is one of {known}, not {text!r}", field="priority", kind="enum"
-            ) from exc
+    def request(self) -> JobRequest:
+        """What the fields ask for. Raises InvalidRequest."""
+        texts = {name: text.decode(errors="replace").strip() for name, text in self._texts.items()}
+        return job_request.job_request(texts, self._engines)
 
     def _begin_part(self) -> None:
         self._disposition = b""

@@ -15,6 +15,7 @@ from worker.cache import require_own_cache
 from worker.errors import ServiceError
 from worker.heartbeat import live_workers
 from worker.patience import AWAY
+from worker.problems import current_problems
 
 router = APIRouter(tags=["service"])
 
@@ -102,10 +103,12 @@ def probe_cache(services: Services) -> str:
 
 
 def probe_workers(services: Services) -> str:
-    workers = live_workers(services.probe, time.time())
+    now = time.time()
+    workers = live_workers(services.probe, now)
+    problems = [f"{name}: {reason}" for name, reason in current_problems(services.probe, now).items()]
     if not workers:
-        raise ServiceError("no worker has been heard of lately: jobs wait")
-    return f"{len(workers)} alive"
+        raise ServiceError("; ".join(["no worker has been heard of lately: jobs wait", *problems]))
+    return "; ".join([f"{len(workers)} alive", *problems])
 
 
 PROBES_BY_NAME: dict[str, Probe] = {"redis": probe_redis, "cache": probe_cache, "workers": probe_workers}

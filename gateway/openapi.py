@@ -6,6 +6,7 @@ from collections import defaultdict
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from gateway.job_request import JobRequest
 from gateway.problems import MEDIA_TYPE, Problem
 from worker.errors import BrokerAway, ServiceError
 from worker.jobs import Priority
@@ -43,7 +44,7 @@ def multipart_body() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             "file": {"type": "string", "format": "binary", "description": "A WAV file (RIFF, RF64 or BW64)."},
-            "priority": {"type": "string", "enum": list(Priority), "default": Priority.NORMAL},
+            **_request_fields(),
         },
     }
     encoding = {"file": {"contentType": "audio/wav"}}
@@ -53,6 +54,19 @@ def multipart_body() -> dict[str, Any]:
             "content": {"multipart/form-data": {"schema": schema, "encoding": encoding}},
         }
     }
+
+
+def _request_fields() -> dict[str, Any]:
+    """The fields of a job request, without references to other schemas."""
+    schema = JobRequest.model_json_schema()
+    fields: dict[str, Any] = schema["properties"]
+    fields["priority"] = {
+        "type": "string",
+        "enum": list(Priority),
+        "default": Priority.NORMAL,
+        "description": fields["priority"]["description"],
+    }
+    return fields
 
 
 def install(app: FastAPI) -> None:

@@ -43,7 +43,7 @@ def create_services(settings: Settings) -> Services:
         store=create_store(settings, client),
         cache=cache,
         dispatch=Dispatch(create_app(settings)),
-        receiver=Receiver(cache, settings.max_upload_bytes),
+        receiver=Receiver(cache, settings.max_upload_bytes, settings.job_engines),
     )
 
 

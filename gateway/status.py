@@ -84,6 +84,7 @@ class JobStatus(BaseModel):
     ended_at: datetime | None
     expires_at: datetime | None = Field(description="When record and files are removed.")
     attempt: int = Field(description="Number of the latest attempt; 0 before the first.")
+    partial: bool = Field(description="The result lacks what a failed step would have given; see warnings.")
     warnings: list[ResultWarning]
     error: JobFailure | None = Field(description="Only where the job has failed.")
     links: Links
@@ -121,6 +122,7 @@ def view(record: JobRecord, status: Status, position: int | None, eta_s: float |
         ended_at=_maybe_utc(record.ended_at),
         expires_at=_maybe_utc(record.expires_at),
         attempt=record.attempt,
+        partial=record.partial,
         warnings=[ResultWarning.model_validate(warning) for warning in record.warnings],
         error=_failure(record) if status is Status.FAILED else None,
         links=links(record.id),

@@ -92,7 +92,8 @@ def take(services: Services, upload: Upload) -> None:
         file_name=upload.file_name,
         size_bytes=upload.size_bytes,
         created_at=time.time(),
-        priority=upload.priority,
+        priority=upload.request.priority,
+        options=upload.request.options,
     )
     answer = ask_to_accept(services.store, record, services.settings.max_waiting_jobs)
     if answer is Answer.NO:

@@ -19,12 +19,12 @@ from gateway.recording import BLOCK_BYTES, RecordingFile, too_large
 from worker.jobs import new_task_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Collection
 
     from fastapi import Request
 
+    from gateway.job_request import JobRequest
     from worker.cache import Cache, JobFolder
-    from worker.jobs import Priority
 
 FORM_BYTES = 64 * 1024  # what boundaries and part headers may add to the recording
 IDLE_S = 60.0
@@ -42,7 +42,7 @@ class Upload:
     folder: JobFolder
     file_name: str
     size_bytes: int
-    priority: Priority
+    request: JobRequest
 
 
 class Receiver:
@@ -50,11 +50,15 @@ class Receiver:
 
     Args:
         limit_bytes: Largest recording taken.
+        engines: Those that a job may ask for.
         idle_s: A client that sends nothing for so long has gone.
     """
 
-    def __init__(self, cache: Cache, limit_bytes: int, idle_s: float = IDLE_S) -> None:
+    def __init__(
+        self, cache: Cache, limit_bytes: int, engines: Collection[str] = (), idle_s: float = IDLE_S
+    ) -> None:
         self._cache = cache
+        self._engines = engines
         self._limit_bytes = limit_bytes
         self._idle_s = idle_s
         # Threads of their own: requests that wait for a frozen Redis must not stop uploads, nor these them.
@@ -81,7 +85,7 @@ class Receiver:
         task_id = new_task_id()
         folder = self._cache.folder(task_id)
         recording = RecordingFile(self._cache, folder, self._limit_bytes)
-        form = RecordingForm(boundary_of(request.headers.get("content-type", "")), recording)
+        form = RecordingForm(boundary_of(request.headers.get("content-type", "")), recording, self._engines)
         try:
             await self._in_thread(self._cache.require_space, declared_bytes(request) or 0)
             await self._read(request, form)
@@ -90,7 +94,7 @@ class Receiver:
             with anyio.CancelScope(shield=True):
                 await self._in_thread(recording.discard)
             raise
-        return Upload(task_id, folder, form.file_name, recording.size_bytes, form.priority)
+        return Upload(task_id, folder, form.file_name, recording.size_bytes, form.request)
 
     async def _read(self, request: Request, form: RecordingForm) -> None:
         received_bytes = 0

@@ -6,27 +6,35 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import socket
-import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from celery.signals import setup_logging
 
+from worker import streams
 from worker.app import TRANSCRIBE_QUEUE, create_app
 from worker.cache import require_own_cache
 from worker.cache.identity import WrongCache
 from worker.drain import limit_drain
+from worker.engines.choice import choose
 from worker.errors import EngineUnavailable
 from worker.guard import Guard
 from worker.heartbeat import Heart
 from worker.logs import configure_logging
-from worker.patience import patiently
+from worker.patience import AWAY, patiently
+from worker.problems import report_problem
+from worker.readiness import Preloader
 from worker.resources import create_cache, create_client, create_store
 from worker.settings import load_settings
+from worker.tools import Tools
 
 if TYPE_CHECKING:
+    from redis import Redis
+
     from worker.settings import Settings
 
 
@@ -41,34 +49,39 @@ def run_worker(settings: Settings, name: str) -> int:
     app = create_app(settings)
     client = create_client(settings, timeout_s=2.0)
     patiently(lambda: require_own_cache(client, create_cache(settings)))
+    preloader = Preloader(Tools(app, settings).preload)
+    preloader.install()
+    streams.set_gate(preloader.is_loaded)
     guard = Guard(create_store(settings, client), settings.stall_s)
-    Heart(client, name, guard.look).install()
+    Heart(client, name, preloader.is_loaded, guard.look).install()
     limit_drain(settings.drain_s)
     worker = app.Worker(hostname=name, pool="prefork", concurrency=1, queues=[TRANSCRIBE_QUEUE], quiet=True)
     worker.start()
+    if preloader.failure is not None:
+        return refuse(client, name, preloader.failure)
     return int(worker.exitcode or 0)
+
+
+def refuse(client: Redis, name: str, reason: str) -> int:
+    """Tell the operator, in the log and in /health/ready, why this worker ends without having worked."""
+    with contextlib.suppress(*AWAY):
+        report_problem(client, name, reason, time.time())
+    sys.stderr.write(f"error: {reason}\n")
+    return 1
 
 
 def check_engine(settings: Settings) -> int:
     """Load the engine and say so in one line; 1 where it can't be loaded."""
     from worker.engines.registry import create  # noqa: PLC0415  only here may this process load an engine
 
+    choice = choose(settings)
     try:
-        create(settings.engine, settings).prepare()
+        create(choice.name, settings).prepare()
     except EngineUnavailable as exc:
         sys.stderr.write(f"error: {exc.message}\n")
         return 1
-    sys.stdout.write(f"engine {settings.engine} is ready\n")
+    sys.stdout.write(f"engine {choice.name} is ready ({choice.reason})\n")
     return 0
-
-
-def engine_is_ready() -> bool:
-    """Whether a child process can load the engine.
-
-    A worker that could not would fail every job it took; better that it takes none, is restarted by
-    whoever supervises it, and is missed by /health/ready.
-    """
-    return subprocess.run([sys.executable, "-m", "worker", "check"], check=False).returncode == 0
 
 
 def default_name() -> str:
@@ -83,8 +96,6 @@ def main() -> int:
     settings = load_settings()
     if arguments.command == "check":
         return check_engine(settings)
-    if not engine_is_ready():
-        return 1
     try:
         return run_worker(settings, arguments.name or default_name())
     except WrongCache as exc:

@@ -32,6 +32,8 @@ def create_app(settings: Settings) -> Celery:
         task_create_missing_queues=True,
         # A result outlives its job's record: the record decides what is shown, and takes the result with it.
         result_expires=settings.cache_expiry + _DAY_S,
+        # A child loads its engine before it says that it is there.
+        worker_proc_alive_timeout=settings.stall_s,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         timezone="UTC",

@@ -8,7 +8,7 @@
     │   └── BrokerAway, QueueFull, DiskFull
     └── JobError                 ends an attempt of an accepted job
         ├── NotAudio, InputMissing, EngineUnavailable, EngineFailed
-        ├── WorkerLost, Cancelled
+        ├── WorkerLost, TimeLimitExceeded, Cancelled
         └── Interrupted          (retryable) the attempt's surroundings failed, not the recording
             └── OutOfGpuMemory
 
@@ -125,6 +125,12 @@ class WorkerLost(JobError):
     """Every allowed attempt ended with a dead or silent worker."""
 
     code = "worker_lost"
+
+
+class TimeLimitExceeded(JobError):
+    """The engine ran longer than a recording of this length may take."""
+
+    code = "time_limit"
 
 
 class Cancelled(JobError):

@@ -1,5 +1,7 @@
 """The parent's own look at its child: is the job still wanted, and does the engine still move?
 
+An engine that runs longer than its recording's length allows is stopped, too: its job has failed then.
+
 A release or a cancel tells the workers by a broadcast, which a worker that is reconnecting or draining does
 not hear, and an engine that hangs never asks. So the parent compares what runs with the records. The lease
 is no help there: it is renewed for as long as the parent lives.
@@ -12,9 +14,10 @@ import os
 import signal
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
-from worker.errors import Cancelled
+from worker.errors import Cancelled, TimeLimitExceeded
+from worker.jobs import Fence, JobState
 from worker.logs import get_logger
 from worker.streams.requests import running_children
 
@@ -61,10 +64,26 @@ class Guard:
         """
         children = running_children()
         records = {task_id: self._store.get(task_id) for task_id in children}
-        for task_id in self._to_kill(records, time.monotonic()):
+        overdue = [record for record in records.values() if is_overdue(record, time.time())]
+        for record in overdue:
+            self._fail(record)
+        for task_id in {*self._to_kill(records, time.monotonic()), *(record.id for record in overdue)}:
             log.warning("attempt_killed", task_id=task_id, unwanted=is_unwanted(records[task_id]))
             with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
                 os.kill(children[task_id], signal.SIGKILL)
+
+    def _fail(self, record: JobRecord) -> None:
+        """Make this the job's end, if the attempt still owns it; whoever is given the entry next finds it."""
+        self._store.fail(
+            record.id,
+            code=TimeLimitExceeded.code,
+            message="the engine ran longer than a recording of this length may take (TIME_LIMIT_X, "
+            "TIME_LIMIT_MIN_S): send it in parts, or have the limit raised",
+            step=record.step,
+            now=time.time(),
+            lease=record.lease,
+            fence=Fence.HOLD,
+        )
 
     def _to_kill(self, records: dict[str, JobRecord | None], now: float) -> list[str]:
         before = self._seen if now - self._looked_at < LONGEST_GAP_S else {}
@@ -77,6 +96,15 @@ class Guard:
 
 def is_unwanted(record: JobRecord | None) -> bool:
     return record is None or record.error_code == Cancelled.code
+
+
+def is_overdue(record: JobRecord | None, now: float) -> TypeGuard[JobRecord]:
+    return (
+        record is not None
+        and record.state is JobState.RUNNING
+        and record.deadline is not None
+        and now > record.deadline
+    )
 
 
 def seen_now(

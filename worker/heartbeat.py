@@ -13,6 +13,7 @@ from celery.signals import worker_ready, worker_shutting_down
 
 from worker.logs import get_logger
 from worker.patience import AWAY
+from worker.problems import PROBLEMS_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,7 @@ log = get_logger(__name__)
 
 WORKERS_KEY = "workers"  # zset: worker name -> Unix seconds of its last beat
 BEAT_S = 2.0
+READY_POLL_S = 0.1
 SILENT_AFTER_S = 10.0
 FORGOTTEN_AFTER_S = 86_400.0
 
@@ -37,12 +39,16 @@ class Heart:
     """Beats in a thread of its own, from the time Celery is ready to read the queue until it stops reading.
 
     Args:
+        is_ready: Whether the worker takes jobs; it counts as alive from the first time that this is true.
         duty: Called at every beat, and on while the worker drains.
     """
 
-    def __init__(self, client: redis.Redis, name: str, duty: Callable[[], object]) -> None:
+    def __init__(
+        self, client: redis.Redis, name: str, is_ready: Callable[[], bool], duty: Callable[[], object]
+    ) -> None:
         self._client = client
         self._name = name
+        self._is_ready = is_ready
         self._duty = duty
         self._stopped = threading.Event()
 
@@ -57,6 +63,9 @@ class Heart:
         self._stopped.set()
 
     def _run(self) -> None:
+        while not self._is_ready():
+            if self._stopped.wait(READY_POLL_S):
+                return
         log.info("worker_ready", worker=self._name)
         while not self._stopped.is_set():
             self._quietly(self._beat)
@@ -72,6 +81,7 @@ class Heart:
         pipe = self._client.pipeline(transaction=False)
         pipe.zadd(WORKERS_KEY, {self._name: now})
         pipe.zremrangebyscore(WORKERS_KEY, "-inf", now - FORGOTTEN_AFTER_S)
+        pipe.hdel(PROBLEMS_KEY, self._name)
         pipe.execute()
 
     def _quietly(self, call: Callable[[], object]) -> None:

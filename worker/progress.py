@@ -50,6 +50,8 @@ class Reporter:
     def __post_init__(self) -> None:
         self._last_report = float("-inf")
         self._engine_started: float | None = None
+        self._first_fraction = 0.0  # above 0 where an earlier attempt's work was taken over
+        self._deadline: float | None = None
         self._fields: dict[str, Any] = {}
 
     def step(self, name: str) -> None:
@@ -58,9 +60,14 @@ class Reporter:
         fields = {"step": name, "step_number": OWN_STEPS, "step_of": OWN_STEPS + 1, "fraction": 0.0}
         self._write({**fields, "moved_at": time.time()})
 
+    def limit(self, seconds: float) -> None:
+        """The engine begins, and may run so long: the worker's guard kills what runs on."""
+        self._deadline = time.time() + seconds
+
     def from_engine(self, progress: Progress) -> None:
         if self._engine_started is None:
             self._engine_started = time.monotonic()
+            self._first_fraction = progress.fraction
         entered = progress.step != self.current_step
         self.current_step = progress.step
         moved = entered or progress.fraction > self._fields.get("fraction", 0.0)
@@ -70,7 +77,10 @@ class Reporter:
             "step_number": progress.number + OWN_STEPS,
             "step_of": progress.of + OWN_STEPS,
             "fraction": round(progress.fraction, 4),
-            "eta_s": remaining_s(time.monotonic() - self._engine_started, progress.fraction),
+            "eta_s": remaining_s(
+                time.monotonic() - self._engine_started, progress.fraction, self._first_fraction
+            ),
+            "deadline": self._deadline or "",
         }
         if entered or self._is_due():
             self._write(self._fields)
@@ -97,7 +107,11 @@ class Reporter:
             log.warning("progress_unreported", error=type(exc).__name__)
 
 
-def remaining_s(elapsed_s: float, fraction: float) -> float | str:
-    """Seconds left at the speed so far; '' (unknown) before there is a speed to go by."""
-    least = 0.01
-    return round(elapsed_s * (1 - fraction) / fraction, 1) if fraction >= least else ""
+def remaining_s(elapsed_s: float, fraction: float, first: float = 0.0) -> float | str:
+    """Seconds left at the speed so far; '' (unknown) before there is a speed to go by.
+
+    Args:
+        first: The fraction at which the time began to count.
+    """
+    least, done = 0.01, fraction - first
+    return round(elapsed_s * (1 - fraction) / done, 1) if done >= least else ""

@@ -52,8 +52,18 @@ class Settings(BaseSettings):
     )
     max_attempts: int = Field(3, ge=1, le=100, description="Attempts that may die before a job has failed.")
 
+    time_limit_x: float = Field(
+        20, ge=1, le=10_000, description="Longest run of an attempt's engine, in lengths of its recording."
+    )
+    time_limit_min_s: float = Field(
+        1800, ge=1, le=604_800, description="Seconds an attempt's engine may run however short the recording."
+    )
+
     engine: Literal["whisper", "simulated"] = Field(
         "whisper", description="What turns audio into a transcript."
+    )
+    engines_allowed: str = Field(
+        "", description="Engines that a job may ask for besides ENGINE, parted by commas."
     )
     whisper_model: str = Field(
         "",
@@ -80,6 +90,23 @@ class Settings(BaseSettings):
             raise ValueError("must start with redis:// or rediss://")
         return url
 
+    @field_validator("engines_allowed")
+    @classmethod
+    def _are_engines(cls, text: str) -> str:
+        unknown = set(_listed(text)) - {"whisper", "simulated"}
+        if unknown:
+            raise ValueError(f"knows no engine {', '.join(sorted(unknown))}: use whisper, simulated")
+        return text
+
+    @property
+    def job_engines(self) -> list[str]:
+        """The engines that a job may ask for by name."""
+        return sorted({self.engine, *_listed(self.engines_allowed)})
+
+    def time_limit_s(self, duration_s: float) -> float:
+        """Seconds that an engine may take for a recording of this length."""
+        return max(self.time_limit_min_s, self.time_limit_x * duration_s)
+
     @model_validator(mode="after")
     def _sweeps_are_faster_than_leases(self) -> Settings:
         # The sweep's outage guard takes a pause of half a lease between sweeps for an outage.
@@ -88,6 +115,10 @@ class Settings(BaseSettings):
                 f"SWEEP_S ({self.sweep_s:g}) must be at most a third of LEASE_S ({self.lease_s:g})"
             )
         return self
+
+
+def _listed(text: str) -> list[str]:
+    return [name for part in text.split(",") if (name := part.strip())]
 
 
 def load_settings() -> Settings:

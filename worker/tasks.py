@@ -24,8 +24,10 @@ from structlog.contextvars import bound_contextvars
 from worker.cache import remove_expired
 from worker.cache.folder import write_durably
 from worker.delivery.document import to_document
+from worker.engines.protocol import Options
 from worker.errors import Cancelled, DiskFull, EngineFailed, InputMissing, Interrupted, JobError
 from worker.jobs import Fence, JobRecord, JobState, MoveOutcome, Priority
+from worker.jobs.options import JobOptions
 from worker.logs import get_logger
 from worker.patience import AWAY, is_away, patiently
 from worker.progress import Abandoned, Reporter
@@ -67,6 +69,7 @@ class Attempt:
         self.number: int = request.attempt + request.retries
         self.worker: str = request.hostname
         self.folder = tools.cache.folder(self.task_id)
+        self.options = JobOptions()
         self.reporter = Reporter(tools.store, self.task_id, self.lease, publish=task.update_state)
 
     def carry_out(self) -> dict[str, Any]:
@@ -88,6 +91,10 @@ class Attempt:
                 raise Settled(record)
         if outcome is not MoveOutcome.MOVED:
             raise Abandoned(outcome)
+        claimed = patiently(lambda: self.tools.store.get(self.task_id))
+        if claimed is None:
+            raise Abandoned(MoveOutcome.GONE)
+        self.options = claimed.options
         log.info("job_claimed", worker=self.worker)
 
     def admit(self) -> None:
@@ -102,10 +109,14 @@ class Attempt:
 
         self.reporter.step("convert")
         recording = convert(self.folder.input, self.folder.recording(self.lease), self._check_conversion)
-        transcript = self.tools.engine.transcribe(
-            recording.path, self.tools.options(), self.reporter.from_engine, self.reporter.check
+        choice = self.tools.choose(self.options.engine)
+        engine = self.tools.engine(choice.name)
+        self.reporter.limit(self.tools.settings.time_limit_s(recording.duration_s))
+        transcript = engine.transcribe(
+            recording.path, engine_options(self.options), self.reporter.from_engine, self.reporter.check
         )
-        return replace(transcript, warnings=recording.warnings + transcript.warnings)
+        warnings = recording.warnings + transcript.warnings
+        return replace(transcript, warnings=warnings, engine_reason=choice.reason)
 
     def settle(self, transcript: Transcript) -> None:
         document = to_document(self.task_id, transcript)
@@ -122,6 +133,7 @@ class Attempt:
             "model": transcript.model,
             "duration_s": transcript.duration_s,
             "warnings": [asdict(warning) for warning in transcript.warnings],
+            "partial": transcript.partial,
             "fraction": 1.0,
         }
         outcome = patiently(
@@ -305,6 +317,15 @@ def repeat_end(attempt: Attempt, record: JobRecord) -> dict[str, Any]:
         attempt.tools.mark_cancelled(record.id)  # Celery has just put STARTED over it
         raise Ignore
     raise JobError(f"{record.error_code}: {record.error_message}")
+
+
+def engine_options(options: JobOptions) -> Options:
+    return Options(
+        language=options.language,
+        max_topics=options.max_topics,
+        diarize=options.diarize,
+        topics=options.topics,
+    )
 
 
 def summary(task_id: str, result: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What an attempt works with: store, cache and engine, made when a child first needs them.
+"""What an attempt works with: store, cache and engines, made when a child first needs them.
 
 The parent process forks its children with this object in it, so nothing here may be made before the
 fork: a loaded CTranslate2 model hangs a forked child for ever, and a shared socket mixes answers up.
@@ -9,43 +9,60 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from worker.logs import get_logger
 from worker.resources import create_cache, create_client, create_store
 
 if TYPE_CHECKING:
     from celery import Celery
 
     from worker.cache import Cache
-    from worker.engines.protocol import Engine, Options
+    from worker.engines.choice import Choice
+    from worker.engines.protocol import Engine
     from worker.jobs import JobStore
     from worker.settings import Settings
+
+log = get_logger(__name__)
 
 
 class Tools:
     def __init__(self, app: Celery, settings: Settings) -> None:
         self._app = app
-        self._settings = settings
+        self._engines: dict[str, Engine] = {}
+        self.settings = settings
 
     @cached_property
     def store(self) -> JobStore:
-        return create_store(self._settings, create_client(self._settings))
+        return create_store(self.settings, create_client(self.settings))
 
     @cached_property
     def cache(self) -> Cache:
-        return create_cache(self._settings)
+        return create_cache(self.settings)
 
-    @cached_property
-    def engine(self) -> Engine:
-        """The engine with its models loaded: by this child's first job, and kept."""
+    def choose(self, wanted: str | None = None) -> Choice:
+        """Raises EngineUnavailable."""
+        from worker.engines.choice import choose  # noqa: PLC0415  the child's business alone
+
+        return choose(self.settings, wanted)
+
+    def engine(self, name: str) -> Engine:
+        """The engine with its models loaded: once in this child, and kept. Raises EngineUnavailable."""
         from worker.engines.registry import create  # noqa: PLC0415  engines load in the child only
 
-        engine = create(self._settings.engine, self._settings)
-        engine.prepare()
-        return engine
+        if name not in self._engines:
+            engine = create(name, self.settings)
+            engine.prepare()
+            self._engines[name] = engine
+        return self._engines[name]
 
-    def options(self) -> Options:
-        from worker.engines.protocol import Options  # noqa: PLC0415
+    def discard_engine(self, name: str) -> None:
+        """Load it anew for the next job, where the settings want it."""
+        self._engines.pop(name, None)
 
-        return Options(language=None, max_topics=10, diarize=True, topics=True)
+    def preload(self) -> None:
+        """Load the engine that most jobs will ask for. Raises EngineUnavailable."""
+        choice = self.choose()
+        log.info("engine_chosen", engine=choice.name, reason=choice.reason)
+        self.engine(choice.name)
 
     def mark_cancelled(self, task_id: str) -> None:
         self._app.backend.mark_as_revoked(task_id, reason="cancelled")

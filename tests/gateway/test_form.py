@@ -8,11 +8,13 @@ import pytest
 
 from gateway.errors import InvalidRequest, NotMultipart
 from gateway.form import RecordingForm, boundary_of, clean_name
+from gateway.job_request import job_request
 from gateway.recording import RecordingFile, _full_disk_told
 from tests.gateway.jobs import wav
 from worker.cache import Cache
 from worker.errors import BadRequest, DiskFull, EmptyRecording, NotWav, ServiceError, TooLarge
-from worker.jobs import new_task_id
+from worker.jobs import Priority, new_task_id
+from worker.jobs.options import JobOptions
 
 LIMIT_BYTES = 1000
 FILE = 'form-data; name="file"; filename="a.wav"'
@@ -61,6 +63,13 @@ def test_the_file_is_written_as_it_was_sent(cache: Cache, magic: bytes, cut: int
         (body(part('form-data; name="other"', b"x")), InvalidRequest, "unknown field 'other'"),
         (body(part(FILE, wav()), part(FILE, wav())), InvalidRequest, "once only"),
         (body(part(FILE, wav()), part('form-data; name="s3"', b"x")), InvalidRequest, "unknown field 's3'"),
+        (body(part(FILE, wav()), part('form-data; name="priority"', b"soon")), InvalidRequest, "priority"),
+        (body(part(FILE, wav()), part('form-data; name="language"', b"German")), InvalidRequest, "language"),
+        (body(part(FILE, wav()), part('form-data; name="max_topics"', b"0")), InvalidRequest, "max_topics"),
+        (body(part(FILE, wav()), part('form-data; name="max_topics"', b"101")), InvalidRequest, "max_topics"),
+        (body(part(FILE, wav()), part('form-data; name="diarize"', b"maybe")), InvalidRequest, "diarize"),
+        (body(part(FILE, wav()), part('form-data; name="topics"', b"2")), InvalidRequest, "topics"),
+        (body(part(FILE, wav()), part('form-data; name="engine"', b"mine")), InvalidRequest, "none may be"),
         (body(part("form-data", b"x")), BadRequest, "names its field"),
         (body(part('attachment; name="file"', b"x")), BadRequest, "names its field"),
         (part(FILE, wav()), BadRequest, "closing boundary"),
@@ -85,6 +94,29 @@ def test_what_is_refused(cache: Cache, sent: bytes, error: type[ServiceError], t
         take()
     form.recording.discard()
     assert not list(cache.jobs.iterdir() if cache.jobs.exists() else [])
+
+
+def test_options_are_read_and_what_is_left_empty_counts_as_left_out(cache: Cache) -> None:
+    texts = {
+        "language": b"de",
+        "max_topics": b" 3 ",
+        "diarize": b"false",
+        "topics": b"",
+        "engine": b"whisper",
+    }
+    parts = [part(f'form-data; name="{name}"', text) for name, text in texts.items()]
+    recording = RecordingFile(cache, cache.folder(new_task_id()), LIMIT_BYTES)
+    form = RecordingForm(b"B", recording, ["simulated", "whisper"])
+    form.feed(body(*parts, part(FILE, wav())))
+    form.finish()
+    asked = JobOptions(language="de", max_topics=3, diarize=False, engine="whisper")
+    assert form.request.options == asked
+    assert form.request.priority is Priority.NORMAL
+
+
+def test_an_engine_that_is_not_offered_is_refused_with_those_that_are(cache: Cache) -> None:
+    with pytest.raises(InvalidRequest, match="'mine'; offered: simulated, whisper"):
+        job_request({"engine": "mine"}, ["simulated", "whisper"])
 
 
 def test_a_wrong_upload_never_touches_the_disk(cache: Cache) -> None:

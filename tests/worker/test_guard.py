@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.guard import is_unwanted, seen_now, stalled
+from worker.guard import is_overdue, is_unwanted, seen_now, stalled
 from worker.jobs import JobRecord, JobState
 
 
@@ -34,3 +34,11 @@ def test_only_a_released_or_cancelled_job_is_unwanted() -> None:
     assert is_unwanted(record(state=JobState.FAILED, error_code="cancelled"))
     assert not is_unwanted(record())
     assert not is_unwanted(record(state=JobState.COMPLETED))
+
+
+def test_an_attempt_is_overdue_behind_its_deadline_while_it_runs() -> None:
+    assert is_overdue(record(deadline=10.0), now=11)
+    assert not is_overdue(record(deadline=10.0), now=9)
+    assert not is_overdue(record(), now=11)
+    assert not is_overdue(record(deadline=10.0, state=JobState.COMPLETED), now=11)
+    assert not is_overdue(None, now=11)

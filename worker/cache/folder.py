@@ -35,6 +35,11 @@ class JobFolder:
         """The result file of one attempt."""
         return self.path / f"result.{_entry_id(lease)}.json"
 
+    @property
+    def checkpoints(self) -> Path:
+        """What attempts leave for the next one."""
+        return self.path / "checkpoints"
+
     def create(self) -> None:
         """Make the folder, durably: after this returns, a power cut does not take it back."""
         self.path.mkdir(parents=True)

@@ -50,6 +50,7 @@ class Document(BaseModel):
     version: int = Field(1, description="Version of this schema; grows when a field changes its meaning.")
     task_id: str
     engine: str
+    engine_reason: str = Field("", description="Why this engine was taken.")
     model: str
     language: str | None = Field(
         None, description="ISO 639-1 code; null where there was no speech to tell by."

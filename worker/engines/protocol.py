@@ -75,7 +75,8 @@ class EngineWarning:
 class Transcript:
     """``language`` is None where there was no speech to tell it by.
 
-    ``partial`` says that a step failed and the transcript was kept without it.
+    ``partial`` says that a step failed and the transcript was kept without it; ``engine_reason`` why this
+    engine was taken.
     """
 
     engine: str
@@ -87,6 +88,7 @@ class Transcript:
     entities: tuple[Entity, ...] = ()
     warnings: tuple[EngineWarning, ...] = ()
     partial: bool = False
+    engine_reason: str = ""
 
 
 class Engine(Protocol):
@@ -113,5 +115,5 @@ class Engine(Protocol):
         ``report`` and ``check`` are called by the calling thread. ``check`` is called at least every few
         seconds; it raises a BaseException to cancel, which passes through with no work left queued.
         Raises EngineFailed where the options do not fit the model or the computation failed, NotAudio
-        where the recording is no such WAV.
+        where the recording is no such WAV, OutOfGpuMemory where the device is too full.
         """

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, Json, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Json, field_validator, model_validator
 
+from worker.jobs.options import JobOptions
 from worker.jobs.priority import Priority, waiting_score
 from worker.jobs.states import JobState
 
@@ -32,6 +34,7 @@ class JobRecord(BaseModel):
     size_bytes: int = 0
     created_at: float
     priority: Priority = Priority.NORMAL
+    options: JobOptions = Field(default_factory=JobOptions)
 
     attempt: int = 0
     lease: str = ""
@@ -45,6 +48,7 @@ class JobRecord(BaseModel):
     step_of: int = 0
     fraction: float = Field(0.0, ge=0, le=1)
     eta_s: float | None = None
+    deadline: float | None = None  # when the attempt's engine has run long enough
     moved_at: float | None = None  # when the attempt last got on, whatever its engine asked meanwhile
 
     result: str = ""
@@ -52,6 +56,7 @@ class JobRecord(BaseModel):
     model: str = ""
     duration_s: float | None = None
     warnings: Json[list[Any]] = Field(default_factory=list)
+    partial: bool = False
     error_code: str = ""
     error_message: str = ""
     error_step: str = ""
@@ -66,6 +71,15 @@ class JobRecord(BaseModel):
         # A hash field can be overwritten inside a script, but not typed: "" stands for None.
         return {name: value for name, value in fields.items() if value != ""}
 
+    @field_validator("options", mode="before")
+    @classmethod
+    def _read_options(cls, value: object) -> object:
+        return json.loads(value) if isinstance(value, str) else value
+
     def to_hash(self) -> dict[str, str]:
         """What ``accept`` stores: the fields that were set, as strings."""
-        return {name: str(value) for name, value in self.model_dump(exclude_unset=True).items()}
+        fields = self.model_dump(exclude_unset=True)
+        return {
+            name: json.dumps(value) if isinstance(value, dict) else str(value)
+            for name, value in fields.items()
+        }

@@ -90,7 +90,15 @@ class JobStore:
     def claim(self, task_id: str, lease: str, *, attempt: int, worker: str, now: float) -> MoveOutcome:
         """Make the delivery ``lease`` the job's one attempt."""
         fields = {"lease": lease, "attempt": attempt, "worker": worker, "started_at": now}
-        fresh = {"step": "", "step_number": 0, "step_of": 0, "fraction": 0.0, "eta_s": "", "moved_at": now}
+        fresh = {
+            "step": "",
+            "step_number": 0,
+            "step_of": 0,
+            "fraction": 0.0,
+            "eta_s": "",
+            "deadline": "",
+            "moved_at": now,
+        }
         return self._moved(task_id, JobState.RUNNING, Fence.TAKE, lease, now, {**fields, **fresh})
 
     def report(self, task_id: str, lease: str, fields: dict[str, Any]) -> bool:
