@@ -44,7 +44,8 @@ from faster_whisper import WhisperModel
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # a script, run from anywhere
 
-from worker.engines.protocol import Options  # noqa: E402  after the path
+from worker.engines.checkpoints import NO_CHECKPOINTS  # noqa: E402  after the path
+from worker.engines.protocol import Options  # noqa: E402
 from worker.engines.whisper import WhisperEngine  # noqa: E402
 from worker.engines.whisper_model import bundled_folder  # noqa: E402
 from worker.sources.convert import convert  # noqa: E402
@@ -141,7 +142,7 @@ def transcribe_ours(path: Path, threads: int) -> tuple[float, str]:
     engine = WhisperEngine(device="cpu", threads=threads)
     engine.prepare()
     started = time.perf_counter()
-    made = engine.transcribe(path, Options(), lambda _progress: None, lambda: None)
+    made = engine.transcribe(path, Options(), lambda _progress: None, lambda: None, NO_CHECKPOINTS)
     return time.perf_counter() - started, " ".join(one.transcript for one in made.segments)
 
 

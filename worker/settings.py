@@ -70,6 +70,11 @@ class Settings(BaseSettings):
         description="Whisper model: a CTranslate2 folder or a name on the hub; empty: tiny.en from a wheel.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the engine computes.")
+    on_gpu_oom: Literal["retry", "cpu", "fail"] = Field(
+        "retry",
+        description="When the GPU's memory is full with smaller batches, too: try again later, go on on the "
+        "CPU, or fail.",
+    )
     simulated_script: str = Field(
         "", description="How the simulated engine behaves (docs/engines.md); for load and failure tests only."
     )

@@ -24,6 +24,8 @@ from structlog.contextvars import bound_contextvars
 from worker.cache import remove_expired
 from worker.cache.folder import write_durably
 from worker.delivery.document import to_document
+from worker.engines.checkpoints import FolderCheckpoints, recording_id
+from worker.engines.oom import RAN_ON_CPU, with_room
 from worker.engines.protocol import Options
 from worker.errors import Cancelled, DiskFull, EngineFailed, InputMissing, Interrupted, JobError
 from worker.jobs import Fence, JobRecord, JobState, MoveOutcome, Priority
@@ -112,9 +114,20 @@ class Attempt:
         choice = self.tools.choose(self.options.engine)
         engine = self.tools.engine(choice.name)
         self.reporter.limit(self.tools.settings.time_limit_s(recording.duration_s))
-        transcript = engine.transcribe(
-            recording.path, engine_options(self.options), self.reporter.from_engine, self.reporter.check
+        checkpoints = FolderCheckpoints(self.folder.checkpoints, {"recording": recording_id(recording.path)})
+        transcript = with_room(
+            engine,
+            self.tools.settings.on_gpu_oom,
+            lambda: engine.transcribe(
+                recording.path,
+                engine_options(self.options),
+                self.reporter.from_engine,
+                self.reporter.check,
+                checkpoints,
+            ),
         )
+        if RAN_ON_CPU in transcript.warnings:
+            self.tools.discard_engine(choice.name)
         warnings = recording.warnings + transcript.warnings
         return replace(transcript, warnings=warnings, engine_reason=choice.reason)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.sources.audio_files import write_ready
+from worker.engines.checkpoints import NO_CHECKPOINTS
 from worker.engines.protocol import Options, Progress
 from worker.engines.simulated import SimulatedEngine
 from worker.errors import EngineFailed, EngineUnavailable
@@ -29,7 +30,7 @@ def run(recording: Path, **script: object) -> list[Progress]:
     reports: list[Progress] = []
     engine = SimulatedEngine.from_script(json.dumps(script))
     engine.prepare()
-    engine.transcribe(recording, Options(), reports.append, lambda: None)
+    engine.transcribe(recording, Options(), reports.append, lambda: None, NO_CHECKPOINTS)
     return reports
 
 
@@ -37,17 +38,22 @@ def start(recording: Path, **script: object) -> subprocess.Popen[str]:
     """A process that runs the engine and prints a line at each report."""
     code = f"""
 from pathlib import Path
+from worker.engines.checkpoints import NO_CHECKPOINTS
 from worker.engines.protocol import Options
 from worker.engines.simulated import SimulatedEngine
 engine = SimulatedEngine.from_script({json.dumps(script)!r})
-engine.transcribe(Path({str(recording)!r}), Options(), lambda p: print(p.fraction, flush=True), lambda: None)
+recording = Path({str(recording)!r})
+engine.transcribe(recording, Options(), lambda p: print(p.fraction, flush=True), lambda: None, NO_CHECKPOINTS)
 """
     return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
 def test_text_follows_from_the_recording_alone(recording: Path) -> None:
     engine = SimulatedEngine.from_script("")
-    made = [engine.transcribe(recording, Options(), lambda _: None, lambda: None) for _ in range(2)]
+    made = [
+        engine.transcribe(recording, Options(), lambda _: None, lambda: None, NO_CHECKPOINTS)
+        for _ in range(2)
+    ]
     assert made[0] == made[1]
     assert [segment.transcript for segment in made[0].segments][-1] == "This is sentence 3 of 3."
     assert [(segment.start, segment.end) for segment in made[0].segments] == [(0, 5), (5, 10), (10, 12)]
@@ -68,7 +74,7 @@ def test_cancelling_stops_it(recording: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        SimulatedEngine().transcribe(recording, Options(), lambda _: None, check)
+        SimulatedEngine().transcribe(recording, Options(), lambda _: None, check, NO_CHECKPOINTS)
 
 
 def test_it_fails_to_order(recording: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from tests.engines.spoken import DATA, TWO_CITIES, human, word_errors
 from tests.sources.audio_files import write_ready
 from worker.engines import whisper_model
+from worker.engines.checkpoints import NO_CHECKPOINTS
 from worker.engines.protocol import Options, Progress, Transcript
 from worker.engines.whisper import WhisperEngine
 from worker.errors import EngineFailed, EngineUnavailable, NotAudio
@@ -42,7 +43,7 @@ def run(
     engine: WhisperEngine, path: Path, options: Options | None = None
 ) -> tuple[Transcript, list[Progress]]:
     reports: list[Progress] = []
-    made = engine.transcribe(path, options or Options(), reports.append, lambda: None)
+    made = engine.transcribe(path, options or Options(), reports.append, lambda: None, NO_CHECKPOINTS)
     return made, reports
 
 
@@ -125,7 +126,7 @@ def test_cancelling_stops_the_work_midway(engine: WhisperEngine, two_cities: Pat
             raise Stop
 
     with pytest.raises(Stop):
-        engine.transcribe(two_cities, Options(), reports.append, check)
+        engine.transcribe(two_cities, Options(), reports.append, check, NO_CHECKPOINTS)
     assert reports[-1].fraction < 1
     # The engine stays good for the next job.
     assert run(engine, DATA / "meeting.wav")[0].segments
@@ -138,7 +139,7 @@ def test_nothing_is_begun_for_a_job_that_is_cancelled_already(
         raise Stop
 
     with pytest.raises(Stop):
-        engine.transcribe(two_cities, Options(), lambda _: None, check)
+        engine.transcribe(two_cities, Options(), lambda _: None, check, NO_CHECKPOINTS)
 
 
 def test_check_and_report_come_from_the_calling_thread(engine: WhisperEngine) -> None:
@@ -147,7 +148,7 @@ def test_check_and_report_come_from_the_calling_thread(engine: WhisperEngine) ->
     def note(*_: object) -> None:
         threads.add(threading.get_ident())
 
-    engine.transcribe(DATA / "meeting.wav", Options(), note, note)
+    engine.transcribe(DATA / "meeting.wav", Options(), note, note, NO_CHECKPOINTS)
     assert threads == {threading.get_ident()}
 
 

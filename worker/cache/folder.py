@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import time
 from dataclasses import dataclass
@@ -120,7 +121,8 @@ def is_task_id(text: str) -> bool:
 
 def write_durably(path: Path, data: bytes) -> None:
     """Put ``data`` at ``path`` whole or not at all, and survive a power cut after returning."""
-    aside = path.with_name(path.name + ".tmp")
+    # A name of its own: two attempts may write the same file at once.
+    aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     with aside.open("wb") as file:
         file.write(data)
         file.flush()

@@ -6,7 +6,7 @@ All times are seconds from the recording's start.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,6 +91,23 @@ class Transcript:
     engine_reason: str = ""
 
 
+class Checkpoints(Protocol):
+    """What an attempt at a job leaves for the next one: results of finished steps, by name.
+
+    A result is found again only under the identity it was saved with: the recording's content, and
+    whatever ``keyed`` added.
+    """
+
+    def keyed(self, **identity: object) -> Checkpoints:
+        """The same store for results that depend on ``identity`` too, such as a model and its version."""
+
+    def load(self, name: str) -> Any | None:
+        """The JSON value saved under ``name``; None where there is none, or only half of one."""
+
+    def save(self, name: str, value: Any) -> None:
+        """Keep a JSON value, whole or not at all. Where it can't be kept, the work goes on without it."""
+
+
 class Engine(Protocol):
     """One engine, used by one thread; it may start threads of its own."""
 
@@ -109,11 +126,19 @@ class Engine(Protocol):
         options: Options,
         report: Callable[[Progress], None],
         check: Callable[[], None],
+        checkpoints: Checkpoints,
     ) -> Transcript:
         """Transcribe a 16 kHz mono 16-bit WAV.
 
+        What an earlier attempt finished is taken from ``checkpoints``, and the result is the same.
         ``report`` and ``check`` are called by the calling thread. ``check`` is called at least every few
         seconds; it raises a BaseException to cancel, which passes through with no work left queued.
         Raises EngineFailed where the options do not fit the model or the computation failed, NotAudio
         where the recording is no such WAV, OutOfGpuMemory where the device is too full.
         """
+
+    def relieve(self) -> bool:
+        """Take smaller batches from the next transcription on; False where there are none smaller."""
+
+    def move_to_cpu(self) -> None:
+        """Compute on the CPU from the next transcription on. Raises EngineUnavailable."""

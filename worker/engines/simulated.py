@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from worker.engines.protocol import Options, Progress, Segment, Transcript
-from worker.errors import EngineFailed, EngineUnavailable
+from worker.errors import EngineFailed, EngineUnavailable, OutOfGpuMemory
 from worker.sources.wav import read_info
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from worker.engines.protocol import Checkpoints
 
 STEP = "simulate"
 SENTENCE_S = 5.0
@@ -87,11 +89,18 @@ class SimulatedEngine:
         options: Options,  # noqa: ARG002  the protocol's
         report: Callable[[Progress], None],
         check: Callable[[], None],
+        checkpoints: Checkpoints,  # noqa: ARG002  it begins anew each time
     ) -> Transcript:
         """See Engine."""
         duration_s = read_info(recording).duration_s
         self._spend(duration_s, report, check)
         return Transcript(self.name, "none", "en", duration_s, _sentences(duration_s))
+
+    def relieve(self) -> bool:
+        return False
+
+    def move_to_cpu(self) -> None:
+        """It was never anywhere else."""
 
     def _spend(
         self, duration_s: float, report: Callable[[Progress], None], check: Callable[[], None]
@@ -141,6 +150,10 @@ def _crash(_script: Script) -> None:
     raise RuntimeError("the simulated engine crashed, as its script says")
 
 
+def _gpu_oom(_script: Script) -> None:
+    raise OutOfGpuMemory("the simulated GPU is full, as its script says")
+
+
 def _exit(_script: Script) -> None:
     os._exit(3)
 
@@ -169,6 +182,7 @@ def _fill_memory(script: Script) -> None:
 MISBEHAVIOURS: dict[str, Callable[[Script], None]] = {
     "raise": _raise,
     "crash": _crash,
+    "gpu_oom": _gpu_oom,
     "exit": _exit,
     "kill": _kill,
     "hang": _hang,

@@ -5,14 +5,16 @@
               --decoding---> phrases, a few chunks a batch, as many batches at once as there are workers
               --sentences--> segments
 
-Nothing but the sentences' text grows with the recording. Each batch depends on its own window alone.
+Nothing but the sentences' text grows with the recording. Each batch depends on its own window alone, so an
+attempt after a kill goes on behind the last window that was finished, and gets the same result.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, replace
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,15 +24,21 @@ from worker.engines.decoding import Chunk, Decoder
 from worker.engines.protocol import Options, Progress, Transcript
 from worker.engines.sentences import Phrase, to_sentences
 from worker.engines.voice import FRAME_S, RATE_HZ, load_voice_model, speech_probabilities, speech_stretches
-from worker.engines.whisper_model import BUNDLED, Placement, load, place, share_heaps
+from worker.engines.whisper_model import BUNDLED, Placement, content_id, load, place, share_heaps
 from worker.errors import EngineFailed, EngineUnavailable
+from worker.logs import get_logger
 from worker.sources.pcm import PcmReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from worker.engines.protocol import Checkpoints
+
+log = get_logger(__name__)
+
 _Result = TypeVar("_Result")
 STEP = "transcribe"
+DECODING_REVISION = 1  # grows when the same recording gets other phrases from this code
 # Long enough to fill two batches, short enough to keep the windows in flight (three or so, 12 MB each) small.
 WINDOW_S = 180.0
 _CUT_WITHIN = 1 / 8  # windows are cut in their last eighth; what is behind the cut is looked at again
@@ -43,6 +51,18 @@ class _Batch:
 
     chunks: Sequence[Chunk]
     until_s: float
+    window: int
+    ends_window: bool
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """What the windows before ``until_s`` gave, in an earlier attempt."""
+
+    windows: int = 0
+    until_s: float = 0.0
+    language: str | None = None
+    phrases: tuple[Phrase, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,15 +99,22 @@ class WhisperEngine:
         options: Options,
         report: Callable[[Progress], None],
         check: Callable[[], None],
+        checkpoints: Checkpoints,
     ) -> Transcript:
         """See Engine. No speech gives a transcript without segments."""
         loaded = self._ready()
         language = _wanted_language(options, loaded.decoder, self._model_name)
         check()
+        kept = checkpoints.keyed(**self._identity(language))
+        finished = _finished_windows(kept)
         with PcmReader(recording) as pcm:
-            batches = _batches(pcm, loaded, self.window_s, check)
-            run = _Run(loaded, language, pcm.duration_s, report, check)
-            segments = to_sentences(list(run.phrases(batches)), pcm.duration_s)
+            batches = _batches(pcm, loaded, self.window_s, check, finished)
+            run = _Run(loaded, language or finished.language, pcm.duration_s, report, check, kept)
+            if finished.windows:
+                log.info("windows_resumed", windows=finished.windows, until_s=round(finished.until_s, 1))
+                run.report_done(finished.until_s)
+            phrases = [*finished.phrases, *run.phrases(batches)]
+            segments = to_sentences(phrases, pcm.duration_s)
             run.report_done(pcm.duration_s)
             return Transcript(
                 engine=self.name,
@@ -96,6 +123,32 @@ class WhisperEngine:
                 duration_s=round(pcm.duration_s, 3),
                 segments=segments,
             )
+
+    def relieve(self) -> bool:
+        placement = self._ready().placement
+        if placement.batch_size == 1:
+            return False
+        smaller = replace(placement, batch_size=placement.batch_size // 2)
+        self._loaded = replace(self._ready(), placement=smaller)
+        return True
+
+    def move_to_cpu(self) -> None:
+        if self._loaded is not None:
+            self._loaded.pool.shutdown()
+        self._loaded = None  # first: the two models need not fit side by side
+        self.device, self.compute_type = "cpu", ""
+        self.prepare()
+
+    def _identity(self, language: str | None) -> dict[str, object]:
+        """What a window's phrases depend on. Not the batches: a smaller one gives the same words."""
+        versions = {name: version(name) for name in ("faster-whisper", "ctranslate2")}
+        return {
+            "engine": self.name,
+            "model": content_id(self.model),
+            "language": language,
+            "window_s": self.window_s,
+            "versions": {**versions, "decoding": DECODING_REVISION},
+        }
 
     @property
     def _model_name(self) -> str:
@@ -129,6 +182,8 @@ class _Run:
     total_s: float
     report: Callable[[Progress], None]
     check: Callable[[], None]
+    checkpoints: Checkpoints
+    _of_window: list[Phrase] = field(default_factory=list)
 
     def phrases(self, batches: Iterable[_Batch]) -> Iterator[Phrase]:
         """Phrases in order, while the next batches are computed.
@@ -160,8 +215,20 @@ class _Run:
 
     def _take_in(self, batch: _Batch, future: Future[list[Phrase]]) -> list[Phrase]:
         phrases = self._await(future)
+        self._of_window += phrases
+        if batch.ends_window:
+            self._keep(batch)
         self.report_done(batch.until_s)
         return phrases
+
+    def _keep(self, batch: _Batch) -> None:
+        value = {
+            "until_s": batch.until_s,
+            "language": self.language,
+            "phrases": [astuple(phrase) for phrase in self._of_window],
+        }
+        self.checkpoints.save(_window_name(batch.window), value)
+        self._of_window = []
 
     def _await(self, future: Future[_Result]) -> _Result:
         while not wait([future], timeout=_CHECK_EVERY_S).done:
@@ -185,9 +252,26 @@ def _wanted_language(options: Options, decoder: Decoder, model: str) -> str | No
     return wanted
 
 
-def _batches(pcm: PcmReader, loaded: _Loaded, window_s: float, check: Callable[[], None]) -> Iterator[_Batch]:
-    """All windows' batches, in order; each window is read when the one before has been handed out."""
-    start_s = 0.0
+def _window_name(window: int) -> str:
+    return f"window-{window:06d}"
+
+
+def _finished_windows(checkpoints: Checkpoints) -> _Finished:
+    """The windows from the recording's start on that are kept without a gap."""
+    finished = _Finished()
+    while (kept := checkpoints.load(_window_name(finished.windows))) is not None:
+        phrases = [Phrase(*values) for values in kept["phrases"]]
+        finished = _Finished(
+            finished.windows + 1, kept["until_s"], kept["language"], (*finished.phrases, *phrases)
+        )
+    return finished
+
+
+def _batches(
+    pcm: PcmReader, loaded: _Loaded, window_s: float, check: Callable[[], None], finished: _Finished
+) -> Iterator[_Batch]:
+    """The other windows' batches, in order; each window is read when the one before has been handed out."""
+    window, start_s = finished.windows, finished.until_s
     while start_s < pcm.duration_s:
         audio = pcm.read(start_s, window_s)
         if not len(audio):  # the file was cut short since it was opened
@@ -200,14 +284,16 @@ def _batches(pcm: PcmReader, loaded: _Loaded, window_s: float, check: Callable[[
             Chunk(start_s + one.start_s, audio[round(one.start_s * RATE_HZ) : round(one.end_s * RATE_HZ)])
             for one in pack_chunks(stretches, probabilities)
         ]
-        yield from _split(chunks, loaded.placement.batch_size, start_s + length_s)
+        yield from _split(chunks, loaded.placement.batch_size, start_s + length_s, window)
         start_s += length_s
+        window += 1
 
 
-def _split(chunks: Sequence[Chunk], batch_size: int, until_s: float) -> Iterator[_Batch]:
+def _split(chunks: Sequence[Chunk], batch_size: int, until_s: float, window: int) -> Iterator[_Batch]:
     """Batches of equal size, at most ``batch_size``; an empty one for a window without speech."""
     count = max(1, -(-len(chunks) // batch_size))
     bounds = [round(index * len(chunks) / count) for index in range(count + 1)]
     for index, (first, last) in enumerate(pairwise(bounds)):
-        done_s = until_s if index == count - 1 else chunks[last].start_s
-        yield _Batch(chunks[first:last], done_s)
+        is_last = index == count - 1
+        done_s = until_s if is_last else chunks[last].start_s
+        yield _Batch(chunks[first:last], done_s, window, is_last)

@@ -125,6 +125,17 @@ def check_folder(folder: Path) -> None:
         raise EngineUnavailable(f"model folder {folder} lacks {', '.join(missing)}: {_REMEDY}")
 
 
+def content_id(model: str) -> str:
+    """Tells models apart, without reading all of one: a name alone may stand for other weights tomorrow."""
+    if model in ("", BUNDLED):
+        return BUNDLED_SHA256
+    weights = Path(model).expanduser() / "model.bin"
+    if not weights.is_file():
+        return model  # the hub's: its name and revision are the hub's promise
+    found = weights.stat()
+    return f"{Path(model).name}:{found.st_size}:{found.st_mtime_ns}"
+
+
 def check_hash(file: Path, expected: str) -> None:
     with file.open("rb") as opened:
         actual = hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,0 +1,46 @@
+"""What to do when the GPU's memory is full: smaller batches first, then what the operator chose."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from worker.engines.protocol import EngineWarning
+from worker.errors import EngineFailed, OutOfGpuMemory
+from worker.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.engines.protocol import Engine, Transcript
+
+log = get_logger(__name__)
+
+Policy = Literal["retry", "cpu", "fail"]
+RAN_ON_CPU = EngineWarning("ran_on_cpu", "transcribe", "the GPU's memory was full; the CPU went on")
+
+
+def with_room(engine: Engine, policy: Policy, run: Callable[[], Transcript]) -> Transcript:
+    """What ``run()`` gives; where it finds the GPU full, once more with smaller batches, then by policy.
+
+    A second run is cheap where the first kept checkpoints. After "cpu" the engine stays on the CPU, and the
+    transcript says so by RAN_ON_CPU.
+    Raises OutOfGpuMemory ("retry"), EngineFailed ("fail").
+    """
+    try:
+        try:
+            return run()
+        except OutOfGpuMemory:
+            if not engine.relieve():
+                raise
+        log.warning("gpu_memory_full", then="smaller batches")
+        return run()
+    except OutOfGpuMemory as exc:
+        log.warning("gpu_memory_full", then=policy)
+        if policy == "retry":
+            raise
+        if policy == "fail":
+            raise EngineFailed("the GPU's memory is too small for this job (ON_GPU_OOM=fail)") from exc
+    engine.move_to_cpu()
+    transcript = run()
+    return replace(transcript, warnings=(*transcript.warnings, RAN_ON_CPU))
