@@ -64,3 +64,15 @@ def test_why_no_worker_takes_jobs_is_told_to_whoever_asks(service: Service) -> N
     assert "model folder /nowhere" in checks["workers"]["reason"]
     service.start_worker()
     service.wait(lambda: service.http.get("/health/ready").status_code == httpx.codes.OK, 20, "readiness")
+
+
+def test_a_full_gpu_sends_the_job_to_the_cpu_where_the_operator_wants_that(service: Service) -> None:
+    service.settings = {
+        "ENGINE": "simulated",
+        "SIMULATED_SCRIPT": json.dumps({"misbehave": "gpu_oom", "once": str(service.folder / "full")}),
+        "ON_GPU_OOM": "cpu",
+    }
+    service.start_all()
+    status = service.wait_for(service.submit(), "completed")
+    assert [warning["code"] for warning in status["warnings"]] == ["ran_on_cpu"]
+    assert status["attempt"] == 1
