@@ -1,5 +1,6 @@
-"""GET /download: the result document as it is stored, or as Markdown."""
+"""GET /download: the result document as it is stored, as Markdown, captions or plain text."""
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import PurePath
 from typing import Annotated
@@ -13,6 +14,7 @@ from gateway.openapi import problems
 from gateway.services import ServicesOf
 from gateway.status import wait_s
 from worker.cache import JobFolder
+from worker.delivery.captions import to_srt, to_txt, to_vtt
 from worker.delivery.document import Document
 from worker.delivery.markdown import to_markdown
 from worker.errors import JobFailed, JobGone, JobNotFinished, JobNotFound
@@ -28,9 +30,24 @@ LONGEST_STEM = 100
 class Format(StrEnum):
     JSON = "json"
     MD = "md"
+    SRT = "srt"
+    VTT = "vtt"
+    TXT = "txt"
 
 
-MEDIA_TYPES = {Format.JSON: "application/json", Format.MD: "text/markdown; charset=utf-8"}
+MEDIA_TYPES = {
+    Format.JSON: "application/json",
+    Format.MD: "text/markdown; charset=utf-8",
+    Format.SRT: "application/x-subrip; charset=utf-8",
+    Format.VTT: "text/vtt; charset=utf-8",
+    Format.TXT: "text/plain; charset=utf-8",
+}
+WRITERS: dict[Format, Callable[[Document], str]] = {
+    Format.MD: to_markdown,
+    Format.SRT: to_srt,
+    Format.VTT: to_vtt,
+    Format.TXT: to_txt,
+}
 
 
 @router.get(
@@ -41,7 +58,11 @@ MEDIA_TYPES = {Format.JSON: "application/json", Format.MD: "text/markdown; chars
         200: {
             "description": "The result, in the format asked for.",
             "model": Document,
-            "content": {"text/markdown": {"schema": {"type": "string"}}},
+            "content": {
+                media_type.partition(";")[0]: {"schema": {"type": "string"}}
+                for fmt, media_type in MEDIA_TYPES.items()
+                if fmt is not Format.JSON
+            },
         },
         **problems(JobNotFound, JobNotFinished, JobFailed, JobGone, InvalidRequest, ResultMissing),
     },
@@ -81,13 +102,13 @@ def render(folder: JobFolder, record: JobRecord, chosen: Format, headers: dict[s
     """Raises FileNotFoundError where the result is missing."""
     # Whole, not as a file to be sent: a release in mid-answer would break it off. Some MB for a long day.
     stored = (folder.path / record.result).read_bytes()
-    markdown = chosen is Format.MD
-    content = to_markdown(Document.model_validate_json(stored)) if markdown else stored
+    write = WRITERS.get(chosen)
+    content = write(Document.model_validate_json(stored)) if write else stored
     return Response(content, headers=headers, media_type=MEDIA_TYPES[chosen])
 
 
 def preferred(accept: str) -> Format:
-    """The format that an Accept header likes best; JSON where it names neither, or both alike."""
+    """JSON or Markdown, as an Accept header likes best; JSON where it names neither, or both alike."""
     markdown = quality(accept, "text/markdown")
     return Format.MD if markdown and markdown > (quality(accept, "application/json") or 0) else Format.JSON
 

@@ -39,6 +39,7 @@ def test_the_status_of_a_waiting_job(served: Service, jobs: Jobs) -> None:
         "ended_at": None,
         "expires_at": None,
         "attempt": 0,
+        "partial": False,
         "warnings": [],
         "error": None,
         "links": {
@@ -106,6 +107,9 @@ def test_released_and_expired_jobs_are_gone(served: Service, jobs: Jobs) -> None
         ("", "text/markdown;q=x, image/png", "application/json"),
         ("?fmt=json", "text/markdown", "application/json"),
         ("?fmt=md", "application/json", "text/markdown; charset=utf-8"),
+        ("?fmt=srt", "*/*", "application/x-subrip; charset=utf-8"),
+        ("?fmt=vtt", "*/*", "text/vtt; charset=utf-8"),
+        ("?fmt=txt", "text/markdown", "text/plain; charset=utf-8"),
     ],
 )
 def test_which_format_is_sent(served: Service, jobs: Jobs, query: str, accept: str, media_type: str) -> None:
@@ -124,6 +128,14 @@ def test_markdown_is_rendered(served: Service, jobs: Jobs) -> None:
     text = served.http.get(f"/download/{jobs.complete()}?fmt=md").text
     assert text.startswith("# Transcribed recording\n")
     assert "- Good morning." in text
+
+
+def test_captions_and_text_are_rendered(served: Service, jobs: Jobs) -> None:
+    task_id = jobs.complete()
+    srt, vtt, txt = (served.http.get(f"/download/{task_id}?fmt={fmt}").text for fmt in ("srt", "vtt", "txt"))
+    assert srt.startswith("1\n00:00:00,000 --> 00:00:01,500\nAnn: Good morning.\n")
+    assert vtt.startswith("WEBVTT\n\n00:00:00.000 --> 00:00:01.500\n<v Ann>Good morning.\n")
+    assert txt.startswith("Ann: Good morning.")
 
 
 @pytest.mark.parametrize(
@@ -163,10 +175,10 @@ def test_an_unknown_format_is_named(served: Service, jobs: Jobs) -> None:
     assert code(answer) == (422, "invalid_request")
     (error,) = answer.json()["errors"]
     assert error["loc"] == ["query", "fmt"]
-    assert "'json' or 'md'" in error["msg"]
+    assert "'json', 'md', 'srt', 'vtt' or 'txt'" in error["msg"]
 
 
-@pytest.mark.parametrize("fmt", ["json", "md"])
+@pytest.mark.parametrize("fmt", ["json", "md", "srt"])
 def test_a_result_that_is_missing(served: Service, jobs: Jobs, fmt: str) -> None:
     task_id = jobs.complete()
     jobs.folder(task_id).remove()

@@ -74,7 +74,7 @@ def _body(document: Document) -> Iterator[str]:
         yield "*No speech was found in this recording.*"
     for topic, of_topic in groupby(document.segments, key=lambda segment: segment.topic):
         yield from _topic_heading(document, topic)
-        for heading, spoken in groupby(of_topic, key=_turn_key(document)):
+        for heading, spoken in groupby(of_topic, key=turn_key(document)):
             yield from _turn(heading, list(spoken))
 
 
@@ -84,7 +84,7 @@ def _topic_heading(document: Document, topic: int | None) -> Iterator[str]:
         yield f"## {escape(document.topics[topic].headline)}"
 
 
-def _turn_key(document: Document) -> Callable[[Segment], str | int]:
+def turn_key(document: Document) -> Callable[[Segment], str | int]:
     """What a new heading is set for: another speaker or, where none are told apart, another minute."""
     if any(segment.speaker_name for segment in document.segments):
         return lambda segment: segment.speaker_name or _UNKNOWN_SPEAKER
