@@ -22,6 +22,8 @@ MEANINGS = {
     "bad_request": "The request is malformed. Its `detail` says where.",
     "broker_away": "Redis does not answer. Where `detail` names a task id, ask for its status first.",
     "cancelled": "The job was cancelled, by POST /cancel or by an operator.",
+    "delivery_failed": "The result could not be delivered, and can't be before someone mends the target.",
+    "delivery_interrupted": "The target of the result did not answer in any allowed attempt.",
     "disk_full": "The cache's disk has no room above its reserve (MIN_FREE_BYTES).",
     "empty_recording": "The field `file` has no bytes in it.",
     "engine_failed": "The engine broke off on this recording.",

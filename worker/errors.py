@@ -9,8 +9,9 @@
     └── JobError                 ends an attempt of an accepted job
         ├── NotAudio, InputMissing, EngineUnavailable, EngineFailed
         ├── WorkerLost, TimeLimitExceeded, Cancelled
+        ├── DeliveryFailed
         └── Interrupted          (retryable) the attempt's surroundings failed, not the recording
-            └── OutOfGpuMemory
+            └── OutOfGpuMemory, DeliveryInterrupted
 
 ``code`` is stable: clients and dashboards may compare it. A message says what is wrong and what to do.
 """
@@ -146,3 +147,15 @@ class OutOfGpuMemory(Interrupted):
     """Another program's memory, more often than the recording's: another attempt may find room."""
 
     code = "out_of_gpu_memory"
+
+
+class DeliveryFailed(JobError):
+    """The result can't be delivered before someone mends the bucket, its policy or its credentials."""
+
+    code = "delivery_failed"
+
+
+class DeliveryInterrupted(Interrupted):
+    """Where the result goes was slow, busy or away: a later delivery may succeed."""
+
+    code = "delivery_interrupted"
