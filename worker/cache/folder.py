@@ -123,11 +123,15 @@ def write_durably(path: Path, data: bytes) -> None:
     """Put ``data`` at ``path`` whole or not at all, and survive a power cut after returning."""
     # A name of its own: two attempts may write the same file at once.
     aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    with aside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(path)
+    try:
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.rename(path)
+    except OSError:
+        aside.unlink(missing_ok=True)  # on a full disk every half-written file counts
+        raise
     sync_folder(path.parent)
 
 

@@ -37,6 +37,9 @@ _LADDER: tuple[dict[str, Any], ...] = (
     {"beam_size": 5, "no_repeat_ngram_size": 3, "repetition_penalty": 1.2},
 )
 
+# "CUDA failed with error out of memory"; "cuBLAS failed with status CUBLAS_STATUS_ALLOC_FAILED", and cuDNN's
+_FULL = ("out of memory", "STATUS_ALLOC_FAILED")
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -89,9 +92,16 @@ class Decoder:
         return list(self._model.supported_languages)
 
     def detect_language(self, chunks: Sequence[Chunk]) -> str:
-        """The language most probable over all of ``chunks`` (at least one)."""
+        """The language most probable over all of ``chunks`` (at least one).
+
+        Raises EngineFailed or OutOfGpuMemory, as decode does.
+        """
+        try:
+            rankings = self._model.model.detect_language(self._encode(chunks))
+        except RuntimeError as exc:
+            raise _as_ours(exc) from exc
         votes: dict[str, float] = {}
-        for ranking in self._model.model.detect_language(self._encode(chunks)):
+        for ranking in rankings:
             for token, probability in ranking:
                 votes[token] = votes.get(token, 0.0) + probability
         return max(votes, key=lambda token: votes[token]).strip("<|>")
@@ -99,7 +109,7 @@ class Decoder:
     def decode(self, chunks: Sequence[Chunk], language: str) -> list[Phrase]:
         """What is said in ``chunks``, in their order, timed from the recording's start.
 
-        Raises EngineFailed where the computation fails.
+        Raises EngineFailed where the computation fails, OutOfGpuMemory where the device is too full.
         """
         if not chunks:
             return []
@@ -115,6 +125,10 @@ class Decoder:
             if not item.is_nothing
             for phrase in _phrases(chunk, item, tokenizer)
         ]
+
+    def unload(self) -> None:
+        """Give the device's memory back at once, whoever still holds this object. Of no use afterwards."""
+        self._model.model.unload_model()
 
     def _guarded(self, chunk: Chunk, heard: Heard, language: str) -> Heard:
         """``heard``, or the first better one of the ladder, or the most probable that does not loop."""
@@ -169,7 +183,7 @@ class Decoder:
 
 
 def _as_ours(exc: RuntimeError) -> JobError:
-    if "out of memory" in str(exc):  # "CUDA failed with error out of memory"
+    if any(text in str(exc) for text in _FULL):
         return OutOfGpuMemory("the GPU ran out of memory while decoding")
     return EngineFailed(f"Whisper could not decode: {exc}")
 

@@ -13,18 +13,18 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import astuple, dataclass, field, replace
-from importlib.metadata import version
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from worker.engines import windows
 from worker.engines.cutting import pack_chunks, window_cut_s
 from worker.engines.decoding import Chunk, Decoder
 from worker.engines.protocol import Options, Progress, Transcript
-from worker.engines.sentences import Phrase, to_sentences
+from worker.engines.sentences import to_sentences
 from worker.engines.voice import FRAME_S, RATE_HZ, load_voice_model, speech_probabilities, speech_stretches
-from worker.engines.whisper_model import BUNDLED, Placement, content_id, load, place, share_heaps
+from worker.engines.whisper_model import BUNDLED, Placement, load, place, share_heaps
 from worker.errors import EngineFailed, EngineUnavailable
 from worker.logs import get_logger
 from worker.sources.pcm import PcmReader
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from worker.engines.protocol import Checkpoints
+    from worker.engines.sentences import Phrase
 
 log = get_logger(__name__)
 
 _Result = TypeVar("_Result")
 STEP = "transcribe"
-DECODING_REVISION = 1  # grows when the same recording gets other phrases from this code
 # Long enough to fill two batches, short enough to keep the windows in flight (three or so, 12 MB each) small.
 WINDOW_S = 180.0
 _CUT_WITHIN = 1 / 8  # windows are cut in their last eighth; what is behind the cut is looked at again
@@ -53,16 +53,6 @@ class _Batch:
     until_s: float
     window: int
     ends_window: bool
-
-
-@dataclass(frozen=True)
-class _Finished:
-    """What the windows before ``until_s`` gave, in an earlier attempt."""
-
-    windows: int = 0
-    until_s: float = 0.0
-    language: str | None = None
-    phrases: tuple[Phrase, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,13 +95,13 @@ class WhisperEngine:
         loaded = self._ready()
         language = _wanted_language(options, loaded.decoder, self._model_name)
         check()
-        kept = checkpoints.keyed(**self._identity(language))
-        finished = _finished_windows(kept)
+        kept = checkpoints.keyed(**windows.identity(self.name, self.model, language, self.window_s))
+        finished = windows.finished(kept)
         with PcmReader(recording) as pcm:
             batches = _batches(pcm, loaded, self.window_s, check, finished)
             run = _Run(loaded, language or finished.language, pcm.duration_s, report, check, kept)
-            if finished.windows:
-                log.info("windows_resumed", windows=finished.windows, until_s=round(finished.until_s, 1))
+            if finished.count:
+                log.info("windows_resumed", windows=finished.count, until_s=round(finished.until_s, 1))
                 run.report_done(finished.until_s)
             phrases = [*finished.phrases, *run.phrases(batches)]
             segments = to_sentences(phrases, pcm.duration_s)
@@ -135,20 +125,10 @@ class WhisperEngine:
     def move_to_cpu(self) -> None:
         if self._loaded is not None:
             self._loaded.pool.shutdown()
-        self._loaded = None  # first: the two models need not fit side by side
+            self._loaded.decoder.unload()  # the traceback of a failed batch may hold it
+        self._loaded = None
         self.device, self.compute_type = "cpu", ""
         self.prepare()
-
-    def _identity(self, language: str | None) -> dict[str, object]:
-        """What a window's phrases depend on. Not the batches: a smaller one gives the same words."""
-        versions = {name: version(name) for name in ("faster-whisper", "ctranslate2")}
-        return {
-            "engine": self.name,
-            "model": content_id(self.model),
-            "language": language,
-            "window_s": self.window_s,
-            "versions": {**versions, "decoding": DECODING_REVISION},
-        }
 
     @property
     def _model_name(self) -> str:
@@ -217,18 +197,10 @@ class _Run:
         phrases = self._await(future)
         self._of_window += phrases
         if batch.ends_window:
-            self._keep(batch)
+            windows.keep(self.checkpoints, batch.window, batch.until_s, self.language, self._of_window)
+            self._of_window = []
         self.report_done(batch.until_s)
         return phrases
-
-    def _keep(self, batch: _Batch) -> None:
-        value = {
-            "until_s": batch.until_s,
-            "language": self.language,
-            "phrases": [astuple(phrase) for phrase in self._of_window],
-        }
-        self.checkpoints.save(_window_name(batch.window), value)
-        self._of_window = []
 
     def _await(self, future: Future[_Result]) -> _Result:
         while not wait([future], timeout=_CHECK_EVERY_S).done:
@@ -252,26 +224,11 @@ def _wanted_language(options: Options, decoder: Decoder, model: str) -> str | No
     return wanted
 
 
-def _window_name(window: int) -> str:
-    return f"window-{window:06d}"
-
-
-def _finished_windows(checkpoints: Checkpoints) -> _Finished:
-    """The windows from the recording's start on that are kept without a gap."""
-    finished = _Finished()
-    while (kept := checkpoints.load(_window_name(finished.windows))) is not None:
-        phrases = [Phrase(*values) for values in kept["phrases"]]
-        finished = _Finished(
-            finished.windows + 1, kept["until_s"], kept["language"], (*finished.phrases, *phrases)
-        )
-    return finished
-
-
 def _batches(
-    pcm: PcmReader, loaded: _Loaded, window_s: float, check: Callable[[], None], finished: _Finished
+    pcm: PcmReader, loaded: _Loaded, window_s: float, check: Callable[[], None], finished: windows.Finished
 ) -> Iterator[_Batch]:
     """The other windows' batches, in order; each window is read when the one before has been handed out."""
-    window, start_s = finished.windows, finished.until_s
+    window, start_s = finished.count, finished.until_s
     while start_s < pcm.duration_s:
         audio = pcm.read(start_s, window_s)
         if not len(audio):  # the file was cut short since it was opened
