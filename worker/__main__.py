@@ -21,7 +21,7 @@ from worker.cache import require_own_cache
 from worker.cache.identity import WrongCache
 from worker.drain import limit_drain
 from worker.engines.choice import choose
-from worker.errors import EngineUnavailable
+from worker.errors import EngineUnavailable, OutOfGpuMemory
 from worker.guard import Guard
 from worker.heartbeat import Heart
 from worker.logs import configure_logging
@@ -77,7 +77,7 @@ def check_engine(settings: Settings) -> int:
     choice = choose(settings)
     try:
         create(choice.name, settings).prepare()
-    except EngineUnavailable as exc:
+    except (EngineUnavailable, OutOfGpuMemory) as exc:
         sys.stderr.write(f"error: {exc.message}\n")
         return 1
     sys.stdout.write(f"engine {choice.name} is ready ({choice.reason})\n")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.signals import worker_process_init
 
-from worker.errors import EngineUnavailable
+from worker.errors import EngineUnavailable, OutOfGpuMemory
 from worker.logs import get_logger
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Preloader:
     supervises it starts it again.
 
     Args:
-        preload: Called in the child; raises EngineUnavailable.
+        preload: Called in the child; raises EngineUnavailable or OutOfGpuMemory.
     """
 
     def __init__(self, preload: Callable[[], None]) -> None:
@@ -59,7 +59,7 @@ class Preloader:
     def _load(self, **_: object) -> None:
         try:
             self._preload()
-        except EngineUnavailable as exc:
+        except (EngineUnavailable, OutOfGpuMemory) as exc:
             log.error("engine_unavailable", reason=exc.message)  # noqa: TRY400  its words are enough
             self._reason.value = exc.message.encode()[: REASON_BYTES - 1]
             self._state.value = Load.FAILED

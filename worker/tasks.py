@@ -25,7 +25,7 @@ from worker.cache import remove_expired
 from worker.cache.folder import write_durably
 from worker.delivery.document import to_document
 from worker.engines.checkpoints import FolderCheckpoints, recording_id
-from worker.engines.oom import RAN_ON_CPU, with_room
+from worker.engines.oom import with_room
 from worker.engines.protocol import Options
 from worker.errors import Cancelled, DiskFull, EngineFailed, InputMissing, Interrupted, JobError
 from worker.jobs import Fence, JobRecord, JobState, MoveOutcome, Priority
@@ -125,9 +125,8 @@ class Attempt:
                 self.reporter.check,
                 checkpoints,
             ),
+            lambda: self.tools.discard_engine(choice.name),
         )
-        if RAN_ON_CPU in transcript.warnings:
-            self.tools.discard_engine(choice.name)
         warnings = recording.warnings + transcript.warnings
         return replace(transcript, warnings=warnings, engine_reason=choice.reason)
 

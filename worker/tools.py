@@ -45,13 +45,14 @@ class Tools:
         return choose(self.settings, wanted)
 
     def engine(self, name: str) -> Engine:
-        """The engine with its models loaded: once in this child, and kept. Raises EngineUnavailable."""
+        """The engine, made once in this child and kept. It loads its models when it first needs them.
+
+        Raises EngineUnavailable.
+        """
         from worker.engines.registry import create  # noqa: PLC0415  engines load in the child only
 
         if name not in self._engines:
-            engine = create(name, self.settings)
-            engine.prepare()
-            self._engines[name] = engine
+            self._engines[name] = create(name, self.settings)
         return self._engines[name]
 
     def discard_engine(self, name: str) -> None:
@@ -59,10 +60,10 @@ class Tools:
         self._engines.pop(name, None)
 
     def preload(self) -> None:
-        """Load the engine that most jobs will ask for. Raises EngineUnavailable."""
+        """Load the engine that most jobs will ask for. Raises EngineUnavailable, OutOfGpuMemory."""
         choice = self.choose()
         log.info("engine_chosen", engine=choice.name, reason=choice.reason)
-        self.engine(choice.name)
+        self.engine(choice.name).prepare()
 
     def mark_cancelled(self, task_id: str) -> None:
         self._app.backend.mark_as_revoked(task_id, reason="cancelled")

@@ -21,11 +21,14 @@ class Crowded:
         self.needs = roomy_after
         self.batch_size = batch_size
         self.did: list[str] = []
+        self.run_on_cpu: BaseException | None = None
 
     def run(self) -> Transcript:
         self.did.append("run")
         if self.needs > 0:
             raise OutOfGpuMemory("full")
+        if self.run_on_cpu is not None:
+            raise self.run_on_cpu
         return Transcript("e", "m", "en", 1.0)
 
     def relieve(self) -> bool:
@@ -40,9 +43,12 @@ class Crowded:
         self.did.append("move")
         self.needs = 0
 
+    def discard(self) -> None:
+        self.did.append("discard")
+
 
 def given(crowded: Crowded, policy: str) -> Transcript:
-    return with_room(cast("Engine", crowded), policy, crowded.run)  # type: ignore[arg-type]
+    return with_room(cast("Engine", crowded), policy, crowded.run, crowded.discard)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("policy", ["retry", "cpu", "fail"])
@@ -67,4 +73,12 @@ def test_fail_ends_the_job() -> None:
 def test_cpu_goes_on_there_and_says_so() -> None:
     crowded = Crowded(roomy_after=9, batch_size=1)
     assert given(crowded, "cpu").warnings == (RAN_ON_CPU,)
-    assert crowded.did == ["run", "relieve", "move", "run"]
+    assert crowded.did == ["run", "relieve", "move", "run", "discard"]
+
+
+def test_an_engine_on_the_cpu_is_discarded_also_when_the_job_ends_badly() -> None:
+    crowded = Crowded(roomy_after=9, batch_size=1)
+    crowded.run_on_cpu = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        given(crowded, "cpu")
+    assert crowded.did[-1] == "discard"

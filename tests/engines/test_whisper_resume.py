@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from faster_whisper import WhisperModel as FasterWhisper
 from structlog.testing import capture_logs
 
 from tests.engines.spoken import human
@@ -192,6 +193,7 @@ def test_smaller_batches_give_the_same_words_from_the_same_checkpoints(
     speech: Path, undisturbed: Transcript, tmp_path: Path
 ) -> None:
     engine = WhisperEngine(device="cpu", window_s=20, batch_size=2)
+    engine.prepare()
     assert engine.relieve()
     assert transcribe(engine, speech, kept(tmp_path, speech)).segments == undisturbed.segments
     assert not engine.relieve()
@@ -305,10 +307,27 @@ def test_a_gpu_that_fills_up_midway_costs_no_finished_window(
     assert before is not None
     fill_gpu(monkeypatch, 50, lambda used: used is before.decoder if moved else engine._loaded is before)
     checkpoints = kept(tmp_path, speech)
-    made = with_room(engine, "cpu", lambda: transcribe(engine, speech, checkpoints))
+    made = with_room(engine, "cpu", lambda: transcribe(engine, speech, checkpoints), lambda: None)
     assert made.segments == undisturbed.segments
     assert made.warnings == ((RAN_ON_CPU,) if moved else ())
     early = [start_s for start_s in decoded_from if start_s < 30]
     assert len(early) == len(set(early)) > 1
     # The model that was left behind holds no memory, though tracebacks may hold it.
     assert before.decoder._model.model.model_is_loaded is not moved
+
+
+def test_a_gpu_too_full_to_load_the_model_is_left_for_the_cpu(
+    speech: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crowded(*arguments: object, **named: object) -> Any:
+        if named["device"] == "full":
+            raise RuntimeError("CUDA failed with error out of memory")
+        return FasterWhisper(*arguments, **named)
+
+    monkeypatch.setattr("faster_whisper.WhisperModel", crowded)
+    engine = WhisperEngine(device="full", window_s=20)
+    with pytest.raises(OutOfGpuMemory, match="no room"):
+        with_room(engine, "retry", lambda: transcribe(engine, speech, NO_CHECKPOINTS), lambda: None)
+    made = with_room(engine, "cpu", lambda: transcribe(engine, speech, NO_CHECKPOINTS), lambda: None)
+    assert made.warnings == (RAN_ON_CPU,)
+    assert made.segments

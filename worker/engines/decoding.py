@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from worker.engines.sentences import Phrase
+from worker.engines.whisper_model import is_full
 from worker.errors import EngineFailed, JobError, OutOfGpuMemory
 
 if TYPE_CHECKING:
@@ -36,9 +37,6 @@ _LADDER: tuple[dict[str, Any], ...] = (
     {"beam_size": 5},
     {"beam_size": 5, "no_repeat_ngram_size": 3, "repetition_penalty": 1.2},
 )
-
-# "CUDA failed with error out of memory"; "cuBLAS failed with status CUBLAS_STATUS_ALLOC_FAILED", and cuDNN's
-_FULL = ("out of memory", "STATUS_ALLOC_FAILED")
 
 
 @dataclass(frozen=True)
@@ -183,7 +181,7 @@ class Decoder:
 
 
 def _as_ours(exc: RuntimeError) -> JobError:
-    if any(text in str(exc) for text in _FULL):
+    if is_full(exc):
         return OutOfGpuMemory("the GPU ran out of memory while decoding")
     return EngineFailed(f"Whisper could not decode: {exc}")
 

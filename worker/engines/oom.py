@@ -20,11 +20,13 @@ Policy = Literal["retry", "cpu", "fail"]
 RAN_ON_CPU = EngineWarning("ran_on_cpu", "transcribe", "the GPU's memory was full; the CPU went on")
 
 
-def with_room(engine: Engine, policy: Policy, run: Callable[[], Transcript]) -> Transcript:
+def with_room(
+    engine: Engine, policy: Policy, run: Callable[[], Transcript], discard: Callable[[], None]
+) -> Transcript:
     """What ``run()`` gives; where it finds the GPU full, once more with smaller batches, then by policy.
 
-    A second run is cheap where the first kept checkpoints. After "cpu" the engine stays on the CPU, and the
-    transcript says so by RAN_ON_CPU.
+    A second run is cheap where the first kept checkpoints. After "cpu" the transcript says so by RAN_ON_CPU,
+    and ``discard`` has been called, however that run ended: the engine stays on the CPU.
     Raises OutOfGpuMemory ("retry"), EngineFailed ("fail").
     """
     try:
@@ -41,6 +43,9 @@ def with_room(engine: Engine, policy: Policy, run: Callable[[], Transcript]) -> 
             raise
         if policy == "fail":
             raise EngineFailed("the GPU's memory is too small for this job (ON_GPU_OOM=fail)") from exc
-    engine.move_to_cpu()
-    transcript = run()
+    try:
+        engine.move_to_cpu()
+        transcript = run()
+    finally:
+        discard()
     return replace(transcript, warnings=(*transcript.warnings, RAN_ON_CPU))

@@ -117,7 +117,7 @@ class Engine(Protocol):
     def prepare(self) -> None:
         """Load the models; a second call does nothing.
 
-        Raises EngineUnavailable, with the model that is missing and the variable to set.
+        Raises EngineUnavailable, with the model that is missing and the variable to set; OutOfGpuMemory.
         """
 
     def transcribe(
@@ -134,7 +134,8 @@ class Engine(Protocol):
         ``report`` and ``check`` are called by the calling thread. ``check`` is called at least every few
         seconds; it raises a BaseException to cancel, which passes through with no work left queued.
         Raises EngineFailed where the options do not fit the model or the computation failed, NotAudio
-        where the recording is no such WAV, OutOfGpuMemory where the device is too full.
+        where the recording is no such WAV, OutOfGpuMemory where the device is too full, and what prepare
+        raises where the models are not loaded yet.
         """
 
     def relieve(self) -> bool:

@@ -115,11 +115,11 @@ class WhisperEngine:
             )
 
     def relieve(self) -> bool:
-        placement = self._ready().placement
-        if placement.batch_size == 1:
+        if self._loaded is None or self._loaded.placement.batch_size == 1:  # it did not even load
             return False
+        placement = self._loaded.placement
         smaller = replace(placement, batch_size=placement.batch_size // 2)
-        self._loaded = replace(self._ready(), placement=smaller)
+        self._loaded = replace(self._loaded, placement=smaller)
         return True
 
     def move_to_cpu(self) -> None:

