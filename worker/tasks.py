@@ -332,12 +332,8 @@ def repeat_end(attempt: Attempt, record: JobRecord) -> dict[str, Any]:
 
 
 def engine_options(options: JobOptions) -> Options:
-    return Options(
-        language=options.language,
-        max_topics=options.max_topics,
-        diarize=options.diarize,
-        topics=options.topics,
-    )
+    """What the engine is told: all but the choice of the engine itself."""
+    return Options(**options.model_dump(exclude={"engine"}))
 
 
 def summary(task_id: str, result: str) -> dict[str, Any]:

@@ -5,8 +5,15 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jiwer
+import numpy as np
+
+from worker.sources.pcm import PcmReader
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 DATA = Path(__file__).parent.parent / "data"
 TWO_CITIES = """It was the best of times, it was the worst of times, it was the age of wisdom, it was the
@@ -21,6 +28,12 @@ def human(name: str) -> Path:
     """A recording of the moonshine-voice wheel: two_cities.wav reads the text above."""
     wheel = importlib.metadata.distribution("moonshine-voice")
     return Path(str(wheel.locate_file(f"moonshine_voice/assets/{name}")))
+
+
+def samples(recording: Path) -> NDArray[np.int16]:
+    """The sound of a converted recording."""
+    with PcmReader(recording) as pcm:
+        return (pcm.read(0, pcm.duration_s) * 32767).astype(np.int16)
 
 
 def word_errors(expected: str, heard: str) -> float:

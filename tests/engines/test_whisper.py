@@ -27,14 +27,6 @@ RATE_HZ = 16_000
 
 
 @pytest.fixture(scope="module")
-def engine() -> WhisperEngine:
-    """Windows of 20 s, so that short recordings have several."""
-    made = WhisperEngine(device="cpu", window_s=20)
-    made.prepare()
-    return made
-
-
-@pytest.fixture(scope="module")
 def two_cities(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return convert(human("two_cities.wav"), tmp_path_factory.mktemp("speech") / "two_cities.wav").path
 

@@ -15,7 +15,7 @@ import pytest
 from faster_whisper import WhisperModel as FasterWhisper
 from structlog.testing import capture_logs
 
-from tests.engines.spoken import human
+from tests.engines.spoken import human, samples
 from tests.sources.audio_files import write_ready
 from worker.engines.checkpoints import NO_CHECKPOINTS, FolderCheckpoints, recording_id
 from worker.engines.decoding import Decoder
@@ -26,7 +26,6 @@ from worker.engines.whisper import WhisperEngine
 from worker.engines.whisper_model import bundled_folder, content_id
 from worker.errors import OutOfGpuMemory
 from worker.sources.convert import convert
-from worker.sources.pcm import PcmReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,19 +53,10 @@ WhisperEngine(device="cpu", window_s=20).transcribe(
 
 
 @pytest.fixture(scope="module")
-def engine() -> WhisperEngine:
-    made = WhisperEngine(device="cpu", window_s=20)
-    made.prepare()
-    return made
-
-
-@pytest.fixture(scope="module")
 def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twice 44 s of speech with silence between: five windows."""
     folder = tmp_path_factory.mktemp("speech")
-    once = convert(human("two_cities.wav"), folder / "once.wav")
-    with PcmReader(once.path) as pcm:
-        audio = (pcm.read(0, 60) * 32767).astype(np.int16)
+    audio = samples(convert(human("two_cities.wav"), folder / "once.wav").path)
     return write_ready(folder / "twice.wav", np.concatenate([audio, np.zeros(16_000, np.int16), audio]))
 
 
@@ -254,8 +244,7 @@ def test_the_language_that_was_heard_is_kept(
     engine: WhisperEngine, speech: Path, tmp_path: Path, multilingual: list[float], silence_s: int
 ) -> None:
     """Also where the windows that were kept hold no speech to hear it by."""
-    with PcmReader(speech) as pcm:
-        audio = (pcm.read(0, 60) * 32767).astype(np.int16)
+    audio = samples(speech)[: 60 * 16_000]
     path = write_ready(tmp_path / "a.wav", np.concatenate([np.zeros(silence_s * 16_000, np.int16), audio]))
     undisturbed = transcribe(engine, path, NO_CHECKPOINTS)
     assert undisturbed.language == "de"

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tests.engines.spoken import human
+from tests.engines.spoken import human, samples
 from tests.sources.audio_files import write_ready
 from worker.sources.convert import convert
-from worker.sources.pcm import PcmReader
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
 
 def long_recording(folder: Path) -> Path:
     """Nine minutes of speech: four windows of the engine."""
-    with PcmReader(convert(human("two_cities.wav"), folder / "once.wav").path) as pcm:
-        audio = (pcm.read(0, 60) * 32767).astype(np.int16)
+    audio = samples(convert(human("two_cities.wav"), folder / "once.wav").path)
     return write_ready(folder / "long.wav", np.tile(audio, 12))
 
 
