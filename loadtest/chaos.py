@@ -58,7 +58,7 @@ RECORDING_S = (2, 60)
 POLL_S = 0.05
 AGAIN_S = 0.5  # until a fault whose target was away is tried again
 PATIENCE_S = 60.0  # without one more job ended
-STARTUP_S = 10.0  # a worker younger than this may not have read an entry yet
+FIRST_CHILD_DIED = "Could not start worker processes"  # Celery's word as it ends such a worker
 KEY_TABLES = ("docs/architecture.md", "docs/streams.md")
 KOMBUS_KEYS = r"_kombu\.binding\w*(\..*)?"  # docs/streams.md names them in its text
 ENDS = {"completed", "failed"}
@@ -91,13 +91,23 @@ class TargetAway(Exception):
 
 @dataclass
 class Slot:
-    """A process of the service, started again whenever it died. ``killed``: by us, so it may be dead."""
+    """A process of the service, started again whenever it died.
+
+    We ``killed`` it, or ``orphaned`` it: killed its child.
+    """
 
     name: str
     argv: tuple[str, ...]
     process: Process | None = None
     killed: bool = False
+    orphaned: bool = False
     starts: int = 0
+
+    def may_be_dead(self) -> bool:
+        """A worker whose first child dies before its first entry ends itself: that is Celery's way."""
+        return self.killed or (
+            self.orphaned and self.process is not None and self.process.said(FIRST_CHILD_DIED)
+        )
 
 
 @dataclass
@@ -117,9 +127,10 @@ class Stage:
             status = slot.process.popen.poll() if slot.process else None
             if slot.process and status is None:
                 continue
-            if slot.process and not slot.killed:
+            if slot.process and not slot.may_be_dead():
                 self.violations.append(f"{slot.name} ended by itself with status {status}")
-            slot.process, slot.killed = self.service.start(slot.name, *slot.argv), False
+            slot.process = self.service.start(slot.name, *slot.argv)
+            slot.killed = slot.orphaned = False
             slot.starts += 1
 
     def strike(self, fault: Fault) -> None:
@@ -166,12 +177,11 @@ def kill(slot: Slot) -> None:
 
 
 def kill_child(stage: Stage, fault: Fault) -> None:
-    """A worker whose first child dies before it reads its first entry ends itself: that is Celery's way."""
     slot = stage.one_of("worker", fault.aim)
-    parent, *children = tree(slot)
+    _, *children = tree(slot)
     if not children:
         raise TargetAway
-    slot.killed = time.time() - parent.create_time() < STARTUP_S
+    slot.orphaned = True
     each(children[:1], psutil.Process.kill)
 
 

@@ -32,6 +32,7 @@ class Process:
     name: str
     popen: subprocess.Popen[bytes]
     log_path: Path
+    log_start: int = 0
 
     @property
     def pid(self) -> int:
@@ -40,6 +41,10 @@ class Process:
     @property
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
+
+    def said(self, text: str) -> bool:
+        """Whether the log has it, leaving out what an earlier process of this name wrote."""
+        return text.encode() in self.log_path.read_bytes()[self.log_start :]
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.pid).children(recursive=True)
@@ -90,6 +95,7 @@ class Service:
     def start(self, name: str, *arguments: str, **settings: str) -> Process:
         log_path = self.folder / f"{name}.log"
         with log_path.open("ab") as log:
+            log_start = log.tell()
             popen = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
                 cwd=ROOT,
@@ -98,7 +104,7 @@ class Service:
                 stderr=log,
                 start_new_session=True,
             )
-        process = Process(name, popen, log_path)
+        process = Process(name, popen, log_path, log_start)
         self.processes.append(process)
         return process
 
@@ -109,7 +115,7 @@ class Service:
 
     def start_worker(self, name: str = "one", **settings: str) -> Process:
         process = self.start(f"worker-{name}", "worker", "--name", f"{name}@test", **settings)
-        self.wait(lambda: '"worker_ready"' in process.log, START_S, f"worker {name} to be ready")
+        self.wait(lambda: process.said('"worker_ready"'), START_S, f"worker {name} to be ready")
         return process
 
     def start_sweeper(self) -> Process:
