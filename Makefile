@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo run test chaos bench-engine bench-queue bench-backlog lint format reference lock clean
+.PHONY: help demo run test test-mst chaos bench-engine bench-queue bench-backlog lint format reference lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -22,6 +22,9 @@ run: $(READY) ## Keep the service up on this machine and print its addresses
 
 test: $(READY) ## Run all tests
 	@$(BIN)/python -m pytest
+
+test-mst: ## The engine mst against the real package, in a Python that has it (MST_PYTHON=..., docs/engine-mst.md)
+	@$(MST_PYTHON) -m pytest tests/engines/mst_real -o filterwarnings=
 
 chaos: $(READY) ## Kill everything at random for a minute, then look for lost or doubled jobs (ARGS="--seed 7")
 	@$(BIN)/python -m loadtest.chaos $(ARGS)

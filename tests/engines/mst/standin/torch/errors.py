@@ -1,0 +1,5 @@
+"""torch's error for a full GPU: a RuntimeError, under two names."""
+
+
+class OutOfMemoryError(RuntimeError):
+    pass
