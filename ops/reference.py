@@ -56,7 +56,7 @@ def write_all() -> None:
 
 
 def _default(field: FieldInfo) -> str:
-    value: Any = field.default
+    value: Any = "" if field.default is None else field.default
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 

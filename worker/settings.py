@@ -59,8 +59,10 @@ class Settings(BaseSettings):
         1800, ge=1, le=604_800, description="Seconds an attempt's engine may run however short the recording."
     )
 
-    engine: Literal["whisper", "simulated"] = Field(
-        "whisper", description="What turns audio into a transcript."
+    engine: Literal["auto", "mst", "whisper", "simulated"] = Field(
+        "auto",
+        description="What turns audio into a transcript; auto: mst where it is installed and configured, "
+        "else whisper.",
     )
     engines_allowed: str = Field(
         "", description="Engines that a job may ask for besides ENGINE, parted by commas."
@@ -75,6 +77,65 @@ class Settings(BaseSettings):
         description="When the GPU's memory is full with smaller batches, too: try again later, go on on the "
         "CPU, or fail.",
     )
+    hf_token: SecretStr | None = Field(
+        None, description="Hugging Face token, for models behind terms of use (mst's diarization)."
+    )
+    mst_stock: bool = Field(
+        False, description="The engine mst's text as the package alone gives it, faults of its text included."
+    )
+    sentence_model: str = Field("en_core_web_sm", description="Engine mst: spaCy model that parts sentences.")
+    entity_model: str = Field(
+        "urchade/gliner_medium-v2.1", description="Engine mst: GLiNER model that finds names, places, dates."
+    )
+    entity_threshold: float = Field(
+        0.65, gt=0, lt=1, description="Engine mst: how sure ENTITY_MODEL must be of a find."
+    )
+    correction_model: str = Field(
+        "paraphrase-MiniLM-L6-v2",
+        description="Engine mst: SentenceTransformer that misspelt names and topics are found by.",
+    )
+    diarization_model: str = Field(
+        "pyannote/speaker-diarization-3.1",
+        description="Engine mst: pyannote pipeline that tells speakers apart; none: leave it out.",
+    )
+    introduction_model: str = Field(
+        "gerald29/setfit-bge-small-v1.5-sst2-8-shot-introduction",
+        description="Engine mst: SetFit model that knows an introduction (it runs code from its folder).",
+    )
+    min_topic_sentences: int = Field(
+        10, ge=1, le=1000, description="Engine mst: shortest topic, in sentences."
+    )
+    llm_provider: Literal["", "ollama", "openai", "none"] = Field(
+        "",
+        description="Whose protocol the language model speaks; empty: ollama where OLLAMA_HOST is set, else "
+        "openai where OPENAI_BASE_URL is, else none.",
+    )
+    ollama_host: str = Field("", repr=False, description="Ollama's address, such as http://127.0.0.1:11434.")
+    openai_base_url: str = Field(
+        "", repr=False, description="Address of an OpenAI-compatible server, /v1 included."
+    )
+    openai_api_key: SecretStr | None = Field(None, description="Key for OPENAI_BASE_URL, where it wants one.")
+    topic_model: str = Field("glm-4.7-flash", description="Language model for headlines and summaries.")
+    similar_names_model: str = Field(
+        "glm-4.7-flash", description="Language model that unites spellings of names."
+    )
+    embedding_model: str = Field(
+        "",
+        description="Embedding model of the language model's server, for topics; empty: CORRECTION_MODEL, in "
+        "the worker.",
+    )
+    llm_timeout_s: float = Field(
+        60, gt=0, le=3600, description="Seconds that one call of the language model may take."
+    )
+    llm_retries: int = Field(
+        1, ge=0, le=10, description="Tries after a first failed call of the language model."
+    )
+    llm_required: bool = Field(
+        False,
+        description="Take no jobs while the language model's server is away, instead of giving partial "
+        "results.",
+    )
+
     simulated_script: str = Field(
         "", description="How the simulated engine behaves (docs/engines.md); for load and failure tests only."
     )
@@ -98,15 +159,16 @@ class Settings(BaseSettings):
     @field_validator("engines_allowed")
     @classmethod
     def _are_engines(cls, text: str) -> str:
-        unknown = set(_listed(text)) - {"whisper", "simulated"}
+        unknown = set(_listed(text)) - {"mst", "whisper", "simulated"}
         if unknown:
-            raise ValueError(f"knows no engine {', '.join(sorted(unknown))}: use whisper, simulated")
+            raise ValueError(f"knows no engine {', '.join(sorted(unknown))}: use mst, whisper, simulated")
         return text
 
     @property
     def job_engines(self) -> list[str]:
         """The engines that a job may ask for by name."""
-        return sorted({self.engine, *_listed(self.engines_allowed)})
+        own = {"mst", "whisper"} if self.engine == "auto" else {self.engine}
+        return sorted(own | set(_listed(self.engines_allowed)))
 
     def time_limit_s(self, duration_s: float) -> float:
         """Seconds that an engine may take for a recording of this length."""

@@ -48,7 +48,7 @@ def test_importing_reads_no_environment() -> None:
     ("name", "value", "told"),
     [
         ("LEASE_S", "1", "LEASE_S: Input should be greater than or equal to 2"),
-        ("ENGINE", "magic", "ENGINE: Input should be 'whisper' or 'simulated'"),
+        ("ENGINE", "magic", "ENGINE: Input should be 'auto', 'mst', 'whisper' or 'simulated'"),
         ("SWEEP_S", "6", "SWEEP_S (6) must be at most a third of LEASE_S (15)"),
         ("REDIS_URL", "http://x", "REDIS_URL: must start with redis:// or rediss://"),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from worker.errors import EngineUnavailable
 
@@ -10,20 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.engines.protocol import Engine
+    from worker.settings import Settings
 
 
-class EngineSettings(Protocol):
-    """The settings that engines read; ``worker.settings.Settings`` has them."""
-
-    @property
-    def whisper_model(self) -> str: ...
-    @property
-    def device(self) -> str: ...
-    @property
-    def simulated_script(self) -> str: ...
-
-
-def create(name: str, settings: EngineSettings) -> Engine:
+def create(name: str, settings: Settings) -> Engine:
     """Make the engine called ``name``, unprepared.
 
     Raises EngineUnavailable for an unknown name or an engine whose packages are not installed.
@@ -43,16 +33,26 @@ def known() -> list[str]:
     return sorted(_CONSTRUCTORS)
 
 
-def _whisper(settings: EngineSettings) -> Engine:
+def _whisper(settings: Settings) -> Engine:
     from worker.engines.whisper import WhisperEngine  # noqa: PLC0415  loads numpy: only when it is chosen
 
     return WhisperEngine(model=settings.whisper_model, device=settings.device)
 
 
-def _simulated(settings: EngineSettings) -> Engine:
+def _simulated(settings: Settings) -> Engine:
     from worker.engines.simulated import SimulatedEngine  # noqa: PLC0415  only when it is chosen
 
     return SimulatedEngine.from_script(settings.simulated_script)
 
 
-_CONSTRUCTORS: dict[str, Callable[[EngineSettings], Engine]] = {"whisper": _whisper, "simulated": _simulated}
+def _mst(settings: Settings) -> Engine:
+    from worker.engines.mst import MstEngine  # noqa: PLC0415  only when it is chosen
+
+    return MstEngine.from_settings(settings)
+
+
+_CONSTRUCTORS: dict[str, Callable[[Settings], Engine]] = {
+    "mst": _mst,
+    "whisper": _whisper,
+    "simulated": _simulated,
+}

@@ -50,7 +50,7 @@ def to_sentences(phrases: Iterable[Phrase], duration_s: float) -> tuple[Segment,
 
     (A recording too short for that many of MIN_SENTENCE_S gets shorter ones, still in order and above zero.)
     """
-    return tuple(_spread([_as_segment(words) for words in _grouped(_words(phrases))], duration_s))
+    return tuple(spread([_as_segment(words) for words in _grouped(_words(phrases))], duration_s))
 
 
 def _words(phrases: Iterable[Phrase]) -> Iterator[_Word]:
@@ -92,8 +92,8 @@ def _as_segment(words: Sequence[_Word]) -> Segment:
     return Segment(words[0].start_s, words[-1].end_s, text.strip())
 
 
-def _spread(segments: Sequence[Segment], duration_s: float) -> Iterator[Segment]:
-    """Push sentences apart where their times collide, leaving room for those that follow."""
+def spread(segments: Sequence[Segment], duration_s: float) -> Iterator[Segment]:
+    """Push sentences apart where their times collide, leaving room for those that follow. In seconds."""
     least_s = min(MIN_SENTENCE_S, duration_s / max(1, len(segments)))
     free_s = 0.0
     for index, segment in enumerate(segments):

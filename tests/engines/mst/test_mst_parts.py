@@ -1,0 +1,126 @@
+"""Sentences and corrections, by themselves: pure functions over many texts."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.engines.mst.correction import correct
+from worker.engines.mst.sentences import PIECE_CHARACTERS, to_sentences
+
+if TYPE_CHECKING:
+    from worker.engines.mst.rows import Row
+
+
+def nlp(text: str) -> Any:
+    """Sentences end at a full stop with a blank behind it."""
+    found = re.finditer(r".*?\.(?:\s+|$)|.+$", text)
+    return SimpleNamespace(
+        sents=[
+            SimpleNamespace(start_char=one.start(), end_char=one.end())
+            for one in found
+            if one.group().strip()
+        ]
+    )
+
+
+texts = st.lists(
+    st.text(alphabet="ab .é", min_size=1, max_size=12).filter(lambda text: text.strip()), min_size=1
+)
+
+
+@given(texts, st.floats(0.2, 5), st.floats(0, 4))
+def test_every_word_is_kept_in_order(said: list[str], each_s: float, pause_s: float) -> None:
+    at = itertools.count()
+    rows: list[Row] = [
+        {
+            "start": (number := next(at)) * (each_s + pause_s),
+            "end": number * (each_s + pause_s) + each_s,
+            "transcript": text,
+        }
+        for text in said
+    ]
+    length_s = len(said) * (each_s + pause_s) + 1
+    made = to_sentences(rows, nlp, length_s)
+    assert " ".join(row["transcript"] for row in made).split() == " ".join(said).split()
+    for row in made:
+        assert 0 <= row["start"] < row["end"] <= length_s + 0.001
+    for one, following in itertools.pairwise(made):
+        assert one["end"] <= following["start"] + 1e-9
+
+
+def test_times_do_not_drift_over_hours() -> None:
+    """D7: a thousand sentences, two in each segment."""
+    rows: list[Row] = [
+        {"start": at * 4.0, "end": at * 4.0 + 3.8, "transcript": f"This is {at}. That is."}
+        for at in range(1000)
+    ]
+    made = to_sentences(rows, nlp, 4000)
+    assert len(made) == 2000
+    for at in range(1000):
+        assert made[2 * at]["start"] == pytest.approx(at * 4.0, abs=0.2)
+
+
+def test_a_long_pause_ends_a_sentence() -> None:
+    rows: list[Row] = [
+        {"start": 0.0, "end": 2.0, "transcript": "one two"},
+        {"start": 60.0, "end": 62.0, "transcript": "three."},
+    ]
+    assert [row["transcript"] for row in to_sentences(rows, nlp, 70)] == ["one two", "three."]
+
+
+def test_long_texts_go_to_spacy_in_pieces() -> None:
+    """It refuses a million characters."""
+    sizes: list[int] = []
+
+    def noted(text: str) -> Any:
+        sizes.append(len(text))
+        return nlp(text)
+
+    rows: list[Row] = [
+        {"start": float(at), "end": at + 0.9, "transcript": "a" * 999 + "."} for at in range(1200)
+    ]
+    assert len(to_sentences(rows, noted, 1200)) == 1200
+    assert max(sizes) < PIECE_CHARACTERS + 2000
+
+
+def letters(words: list[str]) -> Any:
+    """Words of near letters are near; and days are all the same, as to a model of meaning."""
+    vectors = np.zeros((len(words), 27))
+    for at, word in enumerate(words):
+        for letter in word:
+            vectors[at, (ord(letter) - 97) % 27] += 1
+        if word.endswith("day"):
+            vectors[at] = np.eye(27)[0]
+    return vectors
+
+
+@pytest.mark.parametrize(
+    ("said", "made"),
+    [
+        ("We went to Rivertonn, then home.", "We went to Riverton, then home."),
+        ("(rivertan's road)", "(Riverton's road)"),
+        ("O'Brian Street; O’Brian!", "O'Brien Street; O'Brien!"),  # noqa: RUF001  both apostrophes
+        ("It was Tuesday.", "It was Tuesday."),
+        ("riverton  is   written   so", "riverton  is   written   so"),
+        ("a I of in on", "a I of in on"),
+    ],
+)
+def test_correction_changes_names_alone(said: str, made: str) -> None:
+    """D11."""
+    rows: list[Row] = [{"start": 0.0, "end": 1.0, "transcript": said}]
+    names = ["Riverton", "O'Brien", "Monday", "Ann of the road"]
+    assert correct(rows, names, letters, 0.85)[0]["transcript"] == made
+
+
+@given(st.text(alphabet="abc'’.- 12é\n", max_size=60))  # noqa: RUF001  on purpose
+def test_correction_without_near_names_changes_nothing(said: str) -> None:
+    rows: list[Row] = [{"start": 0.0, "end": 1.0, "transcript": said}]
+    assert correct(rows, ["Zyxwvu"], letters, 0.85) == rows
