@@ -24,6 +24,7 @@ from worker.engines.choice import choose
 from worker.errors import EngineUnavailable, OutOfGpuMemory
 from worker.guard import Guard
 from worker.heartbeat import Heart
+from worker.llm_watch import required_watch
 from worker.logs import configure_logging
 from worker.patience import AWAY, patiently
 from worker.problems import report_problem
@@ -51,9 +52,18 @@ def run_worker(settings: Settings, name: str) -> int:
     patiently(lambda: require_own_cache(client, create_cache(settings)))
     preloader = Preloader(Tools(app, settings).preload)
     preloader.install()
-    streams.set_gate(preloader.is_loaded)
     guard = Guard(create_store(settings, client), settings.stall_s)
-    Heart(client, name, preloader.is_loaded, guard.look).install()
+    try:
+        llm = required_watch(settings)
+    except EngineUnavailable as exc:
+        return refuse(client, name, exc.message)
+    if llm is None:
+        streams.set_gate(preloader.is_loaded)
+        Heart(client, name, preloader.is_loaded, guard.look).install()
+    else:
+        llm.start()
+        streams.set_gate(lambda: preloader.is_loaded() and llm.is_up())
+        Heart(client, name, preloader.is_loaded, guard.look, llm.problem).install()
     limit_drain(settings.drain_s)
     worker = app.Worker(hostname=name, pool="prefork", concurrency=1, queues=[TRANSCRIBE_QUEUE], quiet=True)
     worker.start()

@@ -13,7 +13,7 @@ from celery.signals import worker_ready, worker_shutting_down
 
 from worker.logs import get_logger
 from worker.patience import AWAY
-from worker.problems import PROBLEMS_KEY
+from worker.problems import PROBLEMS_KEY, report_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,15 +41,22 @@ class Heart:
     Args:
         is_ready: Whether the worker takes jobs; it counts as alive from the first time that this is true.
         duty: Called at every beat, and on while the worker drains.
+        problem: Why the worker takes no job for now, if so; it says that instead of beating.
     """
 
     def __init__(
-        self, client: redis.Redis, name: str, is_ready: Callable[[], bool], duty: Callable[[], object]
+        self,
+        client: redis.Redis,
+        name: str,
+        is_ready: Callable[[], bool],
+        duty: Callable[[], object],
+        problem: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._client = client
         self._name = name
         self._is_ready = is_ready
         self._duty = duty
+        self._problem = problem
         self._stopped = threading.Event()
 
     def install(self) -> None:
@@ -78,6 +85,10 @@ class Heart:
 
     def _beat(self) -> None:
         now = time.time()
+        reason = self._problem()
+        if reason is not None:
+            report_problem(self._client, self._name, reason, now)
+            return
         pipe = self._client.pipeline(transaction=False)
         pipe.zadd(WORKERS_KEY, {self._name: now})
         pipe.zremrangebyscore(WORKERS_KEY, "-inf", now - FORGOTTEN_AFTER_S)
