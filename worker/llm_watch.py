@@ -49,7 +49,11 @@ class LanguageModelWatch:
             pause.wait(self._every_s)
 
     def _look(self) -> None:
-        found = self._ask()
+        try:
+            found = self._ask()
+        except Exception as exc:  # the loop's top: without this thread the last answer would hold for ever
+            log.exception("language_model_not_asked")
+            found = f"the language model's server could not be asked ({type(exc).__name__})"
         if found != self._problem:
             log.info("language_model_looked_at", problem=found)
         self._problem = found

@@ -175,6 +175,16 @@ class Settings(BaseSettings):
         return max(self.time_limit_min_s, self.time_limit_x * duration_s)
 
     @model_validator(mode="after")
+    def _a_language_model_is_no_stall(self) -> Settings:
+        longest_s = self.llm_timeout_s * (self.llm_retries + 1)
+        if longest_s > self.stall_s / 2:
+            raise ValueError(
+                f"LLM_TIMEOUT_S times all tries ({longest_s:g}) must be at most half of STALL_S "
+                f"({self.stall_s:g})"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _sweeps_are_faster_than_leases(self) -> Settings:
         # The sweep's outage guard takes a pause of half a lease between sweeps for an outage.
         if self.sweep_s > self.lease_s / 3:

@@ -98,7 +98,11 @@ def load(model: str, placement: Placement) -> Any:
 
 def is_full(exc: Exception) -> bool:
     """Whether CTranslate2 found the GPU full."""
-    return any(text in str(exc) for text in _FULL)
+    try:
+        said = str(exc)
+    except Exception:  # noqa: BLE001  an error of a library that can't even say what it is
+        return False
+    return any(text in said for text in _FULL)
 
 
 def locate(model: str) -> str:

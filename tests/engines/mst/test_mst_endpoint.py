@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,6 +30,9 @@ def settings(**changes: Any) -> Settings:
         ({"ollama_host": "box"}, "ollama", "http://box:11434"),
         ({"ollama_host": "box:80"}, "ollama", "http://box:80"),
         ({"ollama_host": "https://box/o"}, "ollama", "https://box/o"),
+        ({"ollama_host": ":80"}, "ollama", "http://127.0.0.1:80"),
+        ({"ollama_host": "[::1]"}, "ollama", "http://[::1]:11434"),
+        ({"ollama_host": "box/o"}, "ollama", "http://box:11434/o"),
         ({"openai_base_url": "http://box/v1"}, "openai", "http://box/v1"),
         ({"ollama_host": "box", "openai_base_url": "http://b/v1"}, "ollama", "http://box:11434"),
         (
@@ -53,6 +57,12 @@ def test_no_problem_where_it_answers(llm: LlmServer) -> None:
     assert [one.problem(5) for one in endpoints(llm)] == [None, None]
     assert [one.path for one in llm.asked] == ["/v1/models", "/api/tags"]
     assert llm.asked[0].authorization == "Bearer sk-secret"
+
+
+def test_a_name_and_password_in_the_address_are_sent_as_such(llm: LlmServer) -> None:
+    url = f"http://me:p%40ss@127.0.0.1:{llm.port}/v1"
+    assert Endpoint("openai", url, "unused").problem(5) is None
+    assert llm.asked[0].authorization == "Basic " + b64encode(b"me:p@ss").decode()
 
 
 def test_no_problem_where_there_is_none() -> None:
@@ -103,6 +113,17 @@ class TestWatch:
     def test_what_is_required_must_be_configured(self) -> None:
         with pytest.raises(EngineUnavailable, match="OLLAMA_HOST"):
             required_watch(settings(engine="mst", llm_required=True))
+
+    def test_it_outlives_its_own_mistakes(self) -> None:
+        answers = iter([RecursionError(), None])
+
+        def ask() -> None:
+            if (answer := next(answers, None)) is not None:
+                raise answer
+
+        watch = LanguageModelWatch(ask, every_s=0.02)
+        watch.start()
+        wait_until(watch.is_up, 5, "the second answer")
 
     def test_it_follows_the_server(self, llm: LlmServer) -> None:
         watch = LanguageModelWatch(lambda: endpoints(llm)[0].problem(1), every_s=0.02)

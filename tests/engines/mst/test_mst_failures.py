@@ -282,3 +282,19 @@ def test_a_long_sentence_over_two_phrases_is_one(bench: Bench, llm: LlmServer) -
     run = bench.run(openai_base_url=llm.openai_url, options=Options(topics=False))
     assert run.texts == ["The pump that brings water from the lake is new.", "It works."]
     assert run.transcript.segments[1].start >= 6
+
+
+def test_an_error_of_the_attempts_own_is_no_failed_step(bench: Bench, llm: LlmServer) -> None:
+    """Reports and checks talk to Redis: what they raise ends the attempt, and is not taken for a model's."""
+
+    def check() -> None:
+        if bench.standin.count("gliner"):
+            raise ValueError("the record is gone")
+
+    with pytest.raises(ValueError, match="the record is gone"):
+        bench.run(openai_base_url=llm.openai_url, check=check)
+
+
+def test_embeddings_of_no_server_are_a_mistake_in_the_settings(bench: Bench) -> None:
+    with pytest.raises(EngineUnavailable, match="EMBEDDING_MODEL"):
+        bench.engine(embedding_model="nomic").prepare()

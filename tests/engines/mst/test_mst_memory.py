@@ -40,6 +40,15 @@ def test_diarization_takes_smaller_batches(bench: Bench, llm: LlmServer) -> None
     assert bench.speech.relieved == 1
 
 
+def test_entities_and_words_take_smaller_batches(bench: Bench, llm: LlmServer) -> None:
+    engine = bench.engine(openai_base_url=llm.openai_url, device="auto")
+    bench.run(engine)
+    assert engine.relieve()
+    bench.run(engine)
+    sizes = [one["texts"] for one in bench.standin.calls("gliner")]
+    assert sizes == [24, 16, 8]
+
+
 def test_batches_do_not_shrink_for_ever(bench: Bench) -> None:
     engine = bench.engine(device="auto")
     engine.prepare()
@@ -60,8 +69,10 @@ def test_on_the_cpu_no_model_is_left_on_the_gpu(bench: Bench, llm: LlmServer) ->
 
 
 def test_a_gpu_is_not_used_where_the_cpu_is_set(bench: Bench, llm: LlmServer) -> None:
+    """Not even while loading: it may be full."""
     bench.run(openai_base_url=llm.openai_url, device="cpu")
     assert {one["device"] for one in bench.standin.calls("pyannote")} == {"cpu"}
+    assert {one["device"] for one in bench.standin.calls("pyannote.to")} == {"cpu"}
 
 
 def test_the_whole_way_from_full_to_cpu(bench: Bench, llm: LlmServer) -> None:

@@ -64,6 +64,16 @@ class MstConfig:
         )
 
 
+def model_id(model: str) -> str:
+    """Tells models apart: a folder may hold other weights tomorrow."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return model  # the hub's: its name is the hub's promise
+    files = [file.stat() for file in folder.rglob("*") if file.is_file()]
+    newest = max((file.st_mtime_ns for file in files), default=0)
+    return f"{folder.name}:{sum(file.st_size for file in files)}:{newest}"
+
+
 def is_installed() -> bool:
     """Whether the package is there; importing it may still fail."""
     return all(importlib.util.find_spec(name) for name in ("mst", "treeseg"))

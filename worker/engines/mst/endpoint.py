@@ -6,8 +6,10 @@ import http.client
 import json
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 if TYPE_CHECKING:
     from worker.settings import Settings
@@ -54,9 +56,13 @@ class Endpoint:
 
     def _list_models(self, timeout_s: float) -> None:
         path = "/api/tags" if self.provider == "ollama" else "/models"
-        request = urllib.request.Request(  # noqa: S310  the operator's own address
-            self.url.rstrip("/") + path, headers={"Authorization": f"Bearer {self.key}"} if self.key else {}
-        )
+        parts = urlsplit(self.url)
+        login, _, place = parts.netloc.rpartition("@")
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        if login:  # as the clients send it; urllib would look for a host of that name
+            headers = {"Authorization": "Basic " + b64encode(unquote(login).encode()).decode()}
+        address = urlunsplit(parts._replace(netloc=place)).rstrip("/") + path
+        request = urllib.request.Request(address, headers=headers)  # noqa: S310  the operator's own address
         with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310  as above
             json.load(answer)
 
@@ -68,8 +74,10 @@ def _implied(settings: Settings) -> Provider:
 
 
 def _ollama_url(host: str) -> str:
-    """Ollama's variable may leave out scheme and port."""
-    host = host or "127.0.0.1"
+    """Ollama's variable may leave out scheme, host and port."""
     if "://" in host:
         return host
-    return f"http://{host}" if ":" in host else f"http://{host}:{OLLAMA_PORT}"
+    parts = urlsplit(f"//{host}")
+    name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or "127.0.0.1"
+    login = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
+    return f"http://{login}{name}:{parts.port or OLLAMA_PORT}{parts.path}"

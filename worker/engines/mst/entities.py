@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LABELS = ("Person", "Organizations", "Date", "Positions", "Locations")  # as mst asks for them
 PERSON = "Person"
-BATCH = 32  # sentences; by mst's 100 progress and cancelling wait for ten seconds on a CPU
+MOST_NAMES = 300  # that a language model is asked to look through
 SAME_PERSON = 0.8  # of difflib's ratio
 _NO_ENTITIES = frozenset({"somebody", "today"})  # mst means to leave them out, but lacks a comma
 
@@ -34,9 +34,12 @@ Grouped = dict[str, list[dict[str, Any]]]  # mst's: [{"text": ..., "score": ...}
 def find(rows: list[Row], models: Models, tell: Callable[[float], None]) -> list[Found]:
     """What GLiNER finds in each row."""
     entities = models.mst.entities
-    batches = _Batches(models.entities, -(-len(rows) // BATCH), tell)
+    # By mst's 100 sentences at a time, progress and cancelling wait for ten seconds on a CPU.
+    batches = _Batches(models.entities, -(-len(rows) // models.batch), tell)
     with swapped(entities._entity_models, models.config.entities.gliner_model, batches):  # noqa: SLF001  its cache
-        found = entities.extract_entities(list(LABELS), rows, batch_size=BATCH, config=models.config.entities)
+        found = entities.extract_entities(
+            list(LABELS), rows, batch_size=models.batch, config=models.config.entities
+        )
     if batches.failure is not None:
         raise batches.failure
     if found is None or len(found) != len(rows):
@@ -62,7 +65,7 @@ def unite_spellings(grouped: Grouped, models: Models, llm: LanguageModel) -> Gro
     Raises LanguageModelFailed.
     """
     names = [one["text"] for one in grouped.get(PERSON, [])]
-    if len(names) < 2:  # noqa: PLR2004  nothing to unite
+    if not 2 <= len(names) <= MOST_NAMES:  # noqa: PLR2004  nothing to unite
         return grouped
     chosen = _asked(grouped, models, llm)
     kept = [name for name in names if name in chosen]
@@ -84,7 +87,8 @@ def _same(one: str, other: str) -> bool:
     """Whether both may be one person: nearly the same letters, or a part of the name."""
     if set(one.lower().split()) <= set(other.lower().split()):
         return True
-    return SequenceMatcher(None, one.lower(), other.lower(), autojunk=False).ratio() >= SAME_PERSON
+    letters = SequenceMatcher(None, one.lower(), other.lower(), autojunk=False)
+    return letters.quick_ratio() >= SAME_PERSON and letters.ratio() >= SAME_PERSON
 
 
 class _Batches:

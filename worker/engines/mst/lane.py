@@ -13,6 +13,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
+from worker.engines.mst.failures import StepFailed
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -50,7 +52,10 @@ class Lane:
         outcome: list[Any] = []  # what it made, and its error
         context = contextvars.copy_context()
         self._thread = threading.Thread(
-            target=context.run, args=(_hold, step, outcome), name="mst-step", daemon=True
+            target=context.run,
+            args=(_hold, step, outcome, threading.get_ident()),
+            name="mst-step",
+            daemon=True,
         )
         self._thread.start()
         try:
@@ -60,9 +65,14 @@ class Lane:
             self._thread.join(self.grace_s)
             raise
         made: T = outcome[0]
-        if outcome[1] is not None:
-            raise outcome[1]
-        return made
+        error = outcome[1]
+        outcome.clear()
+        try:
+            if error is not None:
+                raise error
+            return made
+        finally:
+            del error  # its traceback holds this frame, and the step's: what it computed would live on
 
     def wait_until_free(self, check: Callable[[], None]) -> None:
         while self._thread is not None and self._thread.is_alive():
@@ -89,22 +99,27 @@ class Lane:
                 progress(self._told.get_nowait())
 
 
-def _hold(step: Callable[[], object], outcome: list[Any]) -> None:
+def _hold(step: Callable[[], object], outcome: list[Any], waiting: int) -> None:
+    made, error = None, None
     try:
-        with quiet():
+        with quiet(waiting):
             made = step()
-    except BaseException as exc:  # noqa: BLE001  raised again by who waits
-        outcome.extend((None, exc))
-    else:
-        outcome.extend((made, None))
+    except (Exception, StepStopped) as exc:  # noqa: BLE001  raised again by who waits
+        error = exc
+    except BaseException as exc:  # noqa: BLE001  so do libraries in Rust give up; not to end the job by it
+        error = StepFailed(f"a library gave up: {type(exc).__name__}")
+    outcome.extend((made, error))
+    del error
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """What this thread prints goes nowhere: mst prints headlines, and with tracebacks the transcript."""
-    mine = threading.get_ident()
+def quiet(but: int = 0) -> Iterator[None]:
+    """What threads print goes nowhere, but for one's: mst prints headlines, and by tracebacks the transcript.
+
+    Logs are not concerned: their handler has the stream itself.
+    """
     stdout, stderr = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _Muted(stdout, mine), _Muted(stderr, mine)
+    sys.stdout, sys.stderr = _Muted(stdout, but), _Muted(stderr, but)
     try:
         yield
     finally:
@@ -112,7 +127,7 @@ def quiet() -> Iterator[None]:
 
 
 class _Muted(io.TextIOBase):
-    """Another stream, but for one thread's words."""
+    """Another stream, for one thread's words alone."""
 
     def __init__(self, stream: TextIO, thread: int) -> None:
         super().__init__()
@@ -123,12 +138,14 @@ class _Muted(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        if threading.get_ident() == self._thread:
-            return len(text)
-        return self._stream.write(text)
+        return self._stream.write(text) if threading.get_ident() == self._thread else len(text)
 
     def flush(self) -> None:
         self._stream.flush()
 
     def fileno(self) -> int:
         return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 PAUSE_S = 0.5  # before the second try; doubled for each one after
-_THOUGHTS = re.compile(r"<think>.*?</think>|<think>.*\Z|\A.*</think>", re.DOTALL)
+# Closed thoughts, then those whose beginning or end a server has kept to itself.
+_THOUGHTS = [
+    re.compile(pattern, re.DOTALL) for pattern in (r"<think>.*?</think>", r"\A.*</think>", r"<think>.*\Z")
+]
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_FENCE = re.compile(r"^\s*```.*$", re.MULTILINE)
+LONGEST_ANSWER = 20_000  # characters; no headline, summary or list of names is longer
 _RETRIED = (408, 429)
 _EMBEDDINGS_AT_ONCE = 100
 
@@ -35,11 +41,15 @@ class LanguageModelFailed(StepFailed):
 
 @dataclass
 class LanguageModel:
-    """``timeout_s`` is for each try; ``retries`` come after the first. For one thread at a time."""
+    """``timeout_s`` is for each try; ``retries`` come after the first. For one thread at a time.
+
+    ``tell`` is called with the part of a call's work that is done, and may raise to stop it.
+    """
 
     endpoint: Endpoint
     timeout_s: float
     retries: int
+    tell: Callable[[float], None]
     _client: Any = field(default=None, init=False, repr=False)
     _failure: str = field(default="", init=False)
 
@@ -54,7 +64,7 @@ class LanguageModel:
         """
         asked = self._ask_ollama if self.endpoint.provider == "ollama" else self._ask_openai
         answer = self._tried("language model", lambda: asked(model, messages, schema))
-        text = _THOUGHTS.sub("", answer or "").strip()
+        text = cleaned(answer)
         if not text:
             raise LanguageModelFailed("the language model gave an empty answer")
         return text
@@ -64,6 +74,7 @@ class LanguageModel:
         asked = self._embed_by_ollama if self.endpoint.provider == "ollama" else self._embed_by_openai
         vectors: list[list[float]] = []
         for first in range(0, len(texts), _EMBEDDINGS_AT_ONCE):
+            self.tell(first / len(texts))
             some = texts[first : first + _EMBEDDINGS_AT_ONCE]
             found = self._tried("embeddings' server", partial(asked, model, some))
             if len(found) != len(some):
@@ -74,11 +85,11 @@ class LanguageModel:
     def _ask_openai(self, model: str, messages: list[dict[str, str]], schema: dict[str, Any] | None) -> str:
         extra = {"response_format": _strict(schema)} if schema else {}
         answer = self._connected().chat.completions.create(model=model, messages=messages, **extra)
-        return str(answer.choices[0].message.content or "")
+        return _text(answer.choices[0].message.content)
 
     def _ask_ollama(self, model: str, messages: list[dict[str, str]], schema: dict[str, Any] | None) -> str:
         answer = self._connected().chat(model=model, messages=messages, format=schema)
-        return str(answer.message.content or "")
+        return _text(answer.message.content)
 
     def _embed_by_openai(self, model: str, texts: list[str]) -> list[list[float]]:
         answer = self._connected().embeddings.create(model=model, input=texts, encoding_format="float")
@@ -108,7 +119,23 @@ class LanguageModel:
                     self._failure = reason
                     raise LanguageModelFailed(reason) from exc
                 time.sleep(PAUSE_S * 2 ** (self.retries - left))
+                self.tell(0.0)
         raise AssertionError("unreachable")
+
+
+def cleaned(answer: str) -> str:
+    """The answer as text that can be kept: no thoughts, no fences, nothing that UTF-8 can't hold."""
+    for thoughts in _THOUGHTS:
+        answer = thoughts.sub("", answer)
+    answer = _FENCE.sub("", _CONTROLS.sub("", answer.encode(errors="ignore").decode()))
+    return answer.strip()[:LONGEST_ANSWER].strip()
+
+
+def _text(content: object) -> str:
+    """The content of a message: text, or parts of text, as some servers send it."""
+    if isinstance(content, list):
+        return "".join(_text(part.get("text") if isinstance(part, dict) else part) for part in content)
+    return content if isinstance(content, str) else ""
 
 
 def _client_of(endpoint: Endpoint, timeout_s: float) -> Any:

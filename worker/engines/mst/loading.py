@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -48,13 +49,14 @@ class Models:
     """mst's modules, its configuration, and the loaded models."""
 
     mst: SimpleNamespace
-    config: Any  # mst.TranscriberConfig
+    config: Any = field(repr=False)  # mst.TranscriberConfig; it has the token
     device: str
     sentences: Any  # spacy.Language
     entities: Any  # gliner.GLiNER
     words: Any  # sentence_transformers.SentenceTransformer
     diarization: Any | None  # pyannote.audio.Pipeline
     introductions: Any  # setfit.SetFitModel
+    batch: int = 32  # sentences that the models of entities and of words take at a time
 
     def move_to(self, device: str) -> None:
         import torch  # noqa: PLC0415  the child's alone
@@ -64,16 +66,16 @@ class Models:
             model.to(device)
         if self.diarization is not None:
             self.diarization.to(torch.device(device))
-        if device == "cpu" and torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        _give_back()
 
     def shrink_batches(self) -> bool:
-        """Half of the diarization's batches; False where they are the smallest already."""
-        sizes = [(name, getattr(self.diarization, name, 1)) for name in _BATCH_SIZES]
-        for name, size in sizes:
-            if size > 1:
-                setattr(self.diarization, name, size // 2)
-        return any(size > 1 for _, size in sizes)
+        """Half of all batches; False where they are the smallest already."""
+        sizes = [(self, "batch")] + [(self.diarization, name) for name in _BATCH_SIZES if self.diarization]
+        larger = [(owner, name, size) for owner, name in sizes if (size := getattr(owner, name)) > 1]
+        for owner, name, size in larger:
+            setattr(owner, name, size // 2)
+        _give_back()
+        return bool(larger)
 
 
 def load_models(config: MstConfig) -> Models:
@@ -81,35 +83,61 @@ def load_models(config: MstConfig) -> Models:
     with quiet():
         mst = _import_mst()
         device = _device(config.device)
-        told = _told(mst, config)
-        models = Models(
-            mst=mst,
-            config=told,
-            device=device,
-            sentences=_loaded("SENTENCE_MODEL", config.sentence_model, lambda: _spacy(mst, config)),
-            entities=_loaded(
-                "ENTITY_MODEL",
-                config.entity_model,
-                lambda: mst.entities.get_entity_model(config.entity_model),
-            ),
-            words=_loaded(
-                "CORRECTION_MODEL",
-                config.correction_model,
-                lambda: mst.standardize.get_noun_correction_model(config.correction_model),
-            ),
-            diarization=_diarization(mst, told, config),
-            introductions=_loaded(
-                "INTRODUCTION_MODEL",
-                config.introduction_model,
-                lambda: mst.introductions.SetFitModel.from_pretrained(config.introduction_model),
-            ),
-        )
-        try:
-            models.move_to(device)
-        except Exception as exc:
-            require_room(exc, "loading")
-            raise EngineUnavailable(f"the models cannot compute on {device} ({exc}): set DEVICE=cpu") from exc
+        with _only(device):
+            return _load_all(mst, device, config)
+
+
+def _load_all(mst: SimpleNamespace, device: str, config: MstConfig) -> Models:
+    told = _told(mst, config)
+    models = Models(
+        mst=mst,
+        config=told,
+        device=device,
+        sentences=_loaded("SENTENCE_MODEL", config.sentence_model, lambda: _spacy(mst, config)),
+        entities=_loaded(
+            "ENTITY_MODEL",
+            config.entity_model,
+            lambda: mst.entities.get_entity_model(config.entity_model),
+        ),
+        words=_loaded(
+            "CORRECTION_MODEL",
+            config.correction_model,
+            lambda: mst.standardize.get_noun_correction_model(config.correction_model),
+        ),
+        diarization=_diarization(mst, told, config),
+        introductions=_loaded(
+            "INTRODUCTION_MODEL",
+            config.introduction_model,
+            lambda: mst.introductions.SetFitModel.from_pretrained(config.introduction_model),
+        ),
+    )
+    try:
+        models.move_to(device)
+    except Exception as exc:
+        require_room(exc, "loading")
+        raise EngineUnavailable(f"the models cannot compute on {device} ({exc}): set DEVICE=cpu") from exc
     return models
+
+
+def _give_back() -> None:
+    """What is no longer used on a GPU: tracebacks hold tensors, PyTorch holds what was freed."""
+    import torch  # noqa: PLC0415  the child's alone
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@contextmanager
+def _only(device: str) -> Iterator[None]:
+    """On the CPU no loader may see a GPU: each takes the one that it finds, however full."""
+    import torch  # noqa: PLC0415  the child's alone
+
+    if device != "cpu":
+        yield
+        return
+    with swapped(vars(torch.cuda), "is_available", lambda: False):
+        yield
 
 
 def versions() -> dict[str, str]:

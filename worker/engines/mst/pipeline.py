@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from worker.engines.mst import correction, entities, sentences, speakers, stock, topics
+from worker.engines.mst.config import model_id
 from worker.engines.mst.plan import (
     CORRECT,
     DIARIZE,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from worker.engines.mst.work import Work
 
 ENCODED_AT_ONCE = 256  # texts
+NAMES = ("Person", "Locations", "Organizations")  # entities whose words have one spelling
 
 
 @dataclass
@@ -67,7 +69,10 @@ class Pipeline:
         named = rows
         if DIARIZE in self.work.plan:
             turns = self.diarize()
-            named = self.name_speakers(rows, found, turns)
+            if turns:
+                named = self.work.tolerate(
+                    lambda: self.name_speakers(rows, found, turns), rows, "speakers could not be named"
+                )
         numbers: list[int] = []
         titles: list[Topic] = []
         if TOPICS in self.work.plan:
@@ -77,7 +82,7 @@ class Pipeline:
 
     def to_sentences(self, heard: list[Row]) -> list[Row]:
         self.work.enter(SENTENCES)
-        name = self.config.sentence_model
+        name = model_id(self.config.sentence_model)
 
         def ours() -> list[Row]:
             return sentences.to_sentences(heard, self.models.sentences, self.duration_s)
@@ -87,14 +92,14 @@ class Pipeline:
             return in_order(stock.to_sentences(raw, self.models), self.duration_s)
 
         return self.work.tolerate(
-            lambda: self._kept("sentences", [heard, name], as_mst if self.config.stock else ours) or heard,
+            lambda: self._kept("sentences", [heard, name], as_mst if self.config.stock else ours),
             in_order(heard, self.duration_s),
             "the text could not be parted into sentences",
         )
 
     def find_entities(self, rows: list[Row]) -> list[Found]:
         self.work.enter(ENTITIES)
-        depends_on = [rows, self.config.entity_model, self.config.entity_threshold]
+        depends_on = [rows, model_id(self.config.entity_model), self.config.entity_threshold]
         return self.work.tolerate(
             lambda: self._kept(
                 "entities", depends_on, lambda: entities.find(rows, self.models, self.work.tell)
@@ -104,7 +109,9 @@ class Pipeline:
         )
 
     def group_entities(self, found: list[Found]) -> Grouped:
-        grouped = entities.group(found, self.models)
+        grouped: Grouped = self.work.tolerate(
+            lambda: entities.group(found, self.models), {}, "names, places and dates could not be listed"
+        )
         if not self.llm.is_there or not grouped.get(entities.PERSON):
             return grouped
         depends_on = [grouped, self.config.similar_names_model, self.config.llm.provider]
@@ -120,7 +127,7 @@ class Pipeline:
         self.work.enter(CORRECT)
         if not grouped:  # nothing to correct by; mst fails here
             return rows
-        names = sorted({one["text"] for some in grouped.values() for one in some})
+        names = sorted({one["text"] for label in NAMES for one in grouped.get(label, [])})
         threshold = self.models.config.standardize.similarity_threshold
 
         def ours() -> list[Row]:
@@ -129,7 +136,7 @@ class Pipeline:
         def as_mst() -> list[Row]:
             return stock.correct(rows, grouped, self.models, self._encode)
 
-        depends_on = [rows, grouped, self.config.correction_model]
+        depends_on = [rows, grouped, model_id(self.config.correction_model)]
         return self.work.tolerate(
             lambda: self._kept("corrected", depends_on, as_mst if self.config.stock else ours),
             rows,
@@ -144,16 +151,14 @@ class Pipeline:
             return speakers.hear_turns(self.recording, self.models.diarization, self.work.tell)
 
         turns = self.work.tolerate(
-            lambda: self._kept("turns", [self.config.diarization_model], heard),
+            lambda: self._kept("turns", [model_id(self.config.diarization_model)], heard),
             None,
             "speakers could not be told apart",
         )
         return None if turns is None else [(start, end, who) for start, end, who in turns]
 
-    def name_speakers(self, rows: list[Row], found: list[Found], turns: list[Turn] | None) -> list[Row]:
+    def name_speakers(self, rows: list[Row], found: list[Found], turns: list[Turn]) -> list[Row]:
         """Rows with their speakers, by name where one was given."""
-        if not turns:
-            return rows
         parted = speakers.assign(rows, turns)
         introduces = self.find_introductions(parted)
         self.work.enter(SPEAKERS)
@@ -171,7 +176,7 @@ class Pipeline:
         return self.work.tolerate(
             lambda: self._kept(
                 "introductions",
-                [texts, self.config.introduction_model],
+                [texts, model_id(self.config.introduction_model)],
                 lambda: speakers.find_introductions(rows, self.models),
             ),
             [False] * len(rows),
@@ -184,7 +189,11 @@ class Pipeline:
         least = self.config.min_topic_sentences
         if self.most_topics > 1 and len(rows) < 2 * least:
             self.work.warn("too_short_for_topics", f"fewer than {2 * least} sentences are one topic")
-        by = self.config.embedding_model or self.config.correction_model
+        by = (
+            [self.config.llm.provider, self.config.embedding_model]
+            if self.config.embedding_model
+            else model_id(self.config.correction_model)
+        )
         depends_on = [rows, self.most_topics, least, by]
         return self.work.tolerate(
             lambda: self._kept(
@@ -240,11 +249,12 @@ class Pipeline:
         made = []
         for first in range(0, len(texts), ENCODED_AT_ONCE):
             self.work.tell(first / len(texts))
-            made.append(np.asarray(self.models.words.encode(texts[first : first + ENCODED_AT_ONCE])))
+            some = texts[first : first + ENCODED_AT_ONCE]
+            made.append(np.asarray(self.models.words.encode(some, batch_size=self.models.batch)))
         return np.concatenate(made)
 
     def _embed(self, texts: list[str]) -> list[Any]:
-        if self.config.embedding_model and self.llm.is_there:
+        if self.config.embedding_model:
             return self.llm.embed(self.config.embedding_model, texts)
         return list(self._encode(texts))
 

@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from worker.engines.mst.rows import Row, in_order
-from worker.engines.sentences import BREAK_AT_PAUSE_S
+from worker.engines.sentences import BREAK_AT_PAUSE_S, MAX_SENTENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 # spaCy refuses a million characters, and needs a gigabyte for so many.
 PIECE_CHARACTERS = 100_000
+_ENDS = (".", "?", "!", "…", "。", "！", "？", "।", "؟", "።")  # noqa: RUF001  of other scripts, on purpose
+_UNKNOWN_ENDS = _ENDS[4:]  # an English model passes over these
 
 
 def to_sentences(segments: Sequence[Row], nlp: Any, duration_s: float) -> list[Row]:
@@ -26,7 +28,7 @@ def to_sentences(segments: Sequence[Row], nlp: Any, duration_s: float) -> list[R
     for piece in _pieces(segments):
         text = _Timed.of(piece)
         spans = [(sent.start_char, sent.end_char) for sent in nlp(text.whole).sents]
-        rows += [text.row(start, end) for start, end in _cut(spans, text.breaks)]
+        rows += [row for start, end in _cut(spans, text.breaks) for row in text.rows(start, end)]
     return in_order(rows, duration_s)
 
 
@@ -35,7 +37,8 @@ def _pieces(segments: Sequence[Row]) -> Iterator[list[Row]]:
     piece: list[Row] = []
     length = 0
     for segment in segments:
-        if length >= PIECE_CHARACTERS and piece[-1]["transcript"].rstrip().endswith((".", "?", "!")):
+        ends = piece and piece[-1]["transcript"].rstrip().endswith(_ENDS)
+        if length >= 2 * PIECE_CHARACTERS or (length >= PIECE_CHARACTERS and ends):
             yield piece
             piece, length = [], 0
         piece.append(segment)
@@ -52,9 +55,17 @@ def _cut(spans: Iterable[tuple[int, int]], breaks: Sequence[int]) -> Iterator[tu
         yield from itertools.pairwise(bounds)
 
 
+def _parts(one: Row, following: Row) -> bool:
+    pause_s = following["start"] - one["end"]
+    return pause_s >= BREAK_AT_PAUSE_S or one["transcript"].rstrip().endswith(_UNKNOWN_ENDS)
+
+
 @dataclass
 class _Timed:
-    """Segments joined by blanks; ``breaks`` are where a long pause ends a sentence whatever its stops."""
+    """Segments joined by blanks; at ``breaks`` a sentence ends whatever spaCy says.
+
+    That is behind a long pause, and behind a full stop that only Whisper knows.
+    """
 
     whole: str = ""
     breaks: list[int] = field(default_factory=list)
@@ -68,7 +79,7 @@ class _Timed:
         at = 0
         for segment in segments:
             text = segment["transcript"].strip()
-            if made._segments and segment["start"] - made._segments[-1]["end"] >= BREAK_AT_PAUSE_S:
+            if made._segments and _parts(made._segments[-1], segment):
                 made.breaks.append(at)
             made._starts.append(at)
             made._segments.append(segment)
@@ -76,6 +87,17 @@ class _Timed:
             at += len(text) + 1
         made.whole = " ".join(texts)
         return made
+
+    def rows(self, start: int, end: int) -> Iterator[Row]:
+        """The sentence, in parts of some MAX_SENTENCE_S where it never ends: cut where segments meet."""
+        first = bisect_right(self._starts, start)
+        for joint, segment in zip(self._starts[first:], self._segments[first:], strict=True):
+            if joint >= end:
+                break
+            if segment["end"] - self._time(start) > MAX_SENTENCE_S:
+                yield self.row(start, joint)
+                start = joint
+        yield self.row(start, end)
 
     def row(self, start: int, end: int) -> Row:
         text = self.whole[start:end]

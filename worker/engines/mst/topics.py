@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 NEIGHBOURS = 3  # sentences before each that are embedded with it, as mst's documentation advises
 HEADLINE_CHARACTERS = 80
-# What mst writes where the language model fails; a model that has seen it may say it, too.
-_ERROR = re.compile(r"^\W*error: could not generate", re.IGNORECASE)
-_MARKUP = re.compile(r"^[#>*\-\s]+|[*_`]{1,3}")
+SUMMARY_CHARACTERS = 2000
+LONGEST_HEADLINE = 200
+# What mst and servers say where they fail.
+_ERROR = re.compile(r"^\W*error\b", re.IGNORECASE)
+_MARKUP = re.compile(r"^[#>*\-\s]+|(?<!\w)[*_`]{1,3}|[*_`]{1,3}(?!\w)")
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 
 
@@ -53,6 +55,10 @@ def split(
     return [int(row["topic"]) for row in topics]
 
 
+class _NoEmbeddings(Exception):
+    pass
+
+
 class _Embedding:
     """What treeseg takes for its fetcher of embeddings."""
 
@@ -62,12 +68,12 @@ class _Embedding:
 
     async def embeddings_func(self, _: object, texts: list[str]) -> list[Any]:
         if self.failure is not None:  # treeseg tries six times, at once
-            raise self.failure
+            raise _NoEmbeddings
         try:
             return self._embed(texts)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001  raised again by split
             self.failure = exc
-            raise
+        raise _NoEmbeddings  # treeseg logs the error's text, which may hold what was said
 
 
 @contextmanager
@@ -96,14 +102,17 @@ def ask_headline(text: str, models: Models, llm: LanguageModel) -> str:
     lines = [line for line in map(_plain, answer.splitlines()) if line]
     if not lines:
         raise LanguageModelFailed("the language model gave an empty headline")
-    return lines[0]
+    is_preface = lines[0].endswith(":") and len(lines) > 1
+    return lines[is_preface][:LONGEST_HEADLINE]
 
 
 def ask_summary(text: str, models: Models, llm: LanguageModel) -> str:
     """Raises LanguageModelFailed."""
-    return " ".join(
-        filter(None, map(_plain, _ask(models.config.topic.summary_prompt, text, models, llm).splitlines()))
-    )
+    answer = _ask(models.config.topic.summary_prompt, text, models, llm)
+    summary = " ".join(line for line in map(_plain, answer.splitlines()) if line)
+    if not summary:
+        raise LanguageModelFailed("the language model gave an empty summary")
+    return summary[:SUMMARY_CHARACTERS]
 
 
 def _ask(prompt: str, text: str, models: Models, llm: LanguageModel) -> str:
@@ -122,4 +131,5 @@ def first_words(text: str) -> str:
     """A headline where no language model gives one: how the topic begins."""
     if len(text) <= HEADLINE_CHARACTERS:
         return text
-    return text[:HEADLINE_CHARACTERS].rpartition(" ")[0].rstrip(" ,;:-") + " …"
+    begin = text[:HEADLINE_CHARACTERS]
+    return (begin.rpartition(" ")[0] or begin).rstrip(" ,;:-") + " …"

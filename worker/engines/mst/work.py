@@ -26,9 +26,17 @@ T = TypeVar("T")
 REVISION = 1  # grows when the same recording gets another result from this code
 
 
+class CallerFailed(BaseException):
+    """``report`` or ``check`` raised an Exception: that is the attempt's, no step's failure."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
 @dataclass
 class Work:
-    """For the calling thread, apart from ``tell``."""
+    """For the calling thread, apart from ``tell``. Its methods raise CallerFailed besides what they say."""
 
     plan: Plan
     lane: Lane
@@ -38,6 +46,10 @@ class Work:
     warnings: list[EngineWarning] = field(default_factory=list)
     step: str = ""
     _fraction: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.report = _telling_apart(self.report)
+        self.check = _telling_apart(self.check)
 
     def enter(self, step: str) -> None:
         self.check()
@@ -87,6 +99,7 @@ class Work:
         except JobError:
             raise
         except StepFailed as exc:
+            log.warning("step_failed", step=self.step, reason=exc.reason)
             self.warn(exc.code, exc.reason)
         except Exception as exc:  # noqa: BLE001  a step's border: seven libraries with errors of their own
             require_room(exc, self.step)
@@ -105,6 +118,16 @@ class Work:
         self.report(
             replace(progress, number=number, of=len(self.plan.steps), fraction=round(self._fraction, 6))
         )
+
+
+def _telling_apart(call: Callable[..., None]) -> Callable[..., None]:
+    def called(*arguments: object) -> None:
+        try:
+            call(*arguments)
+        except Exception as exc:
+            raise CallerFailed(exc) from exc
+
+    return called
 
 
 def _digest(value: Any) -> str:
