@@ -23,8 +23,9 @@ run: $(READY) ## Keep the service up on this machine and print its addresses
 test: $(READY) ## Run all tests
 	@$(BIN)/python -m pytest
 
-test-mst: ## The engine mst against the real package, in a Python that has it (MST_PYTHON=..., docs/engine-mst.md)
-	@$(MST_PYTHON) -m pytest tests/engines/mst_real -o filterwarnings=
+test-mst: ## The engine mst on the real package (MST_PYTHON=/path/to/python, docs/engine-mst.md)
+	@test -n "$(MST_PYTHON)" || { echo "error: pass MST_PYTHON=/path/to/python, as docs/engine-mst.md tells" >&2; exit 1; }
+	@$(MST_PYTHON) -m pytest tests/engines/mst_real -o filterwarnings= $(ARGS)
 
 chaos: $(READY) ## Kill everything at random for a minute, then look for lost or doubled jobs (ARGS="--seed 7")
 	@$(BIN)/python -m loadtest.chaos $(ARGS)
