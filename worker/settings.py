@@ -13,6 +13,8 @@ from typing import Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from worker.sources.addresses import AddressPolicy, address_policy
+
 MIB = 1024**2
 GIB = 1024**3
 
@@ -38,6 +40,35 @@ class Settings(BaseSettings):
         GIB, ge=0, description="Free space that uploads must leave on the cache's disk."
     )
     max_waiting_jobs: int = Field(100_000, ge=1, description="Queue length at which new jobs get 503.")
+
+    max_duration_s: float = Field(
+        86_400, ge=1, le=2_678_400, description="Longest recording transcribed, in seconds of its sound."
+    )
+
+    url_allow_hosts: str = Field(
+        "",
+        description="Hosts, .suffixes and CIDRs that URLs may lead to though they are not public, by commas.",
+    )
+    url_allow_private: bool = Field(False, description="Let URLs lead to private and loopback addresses.")
+    url_connect_s: float = Field(
+        10, gt=0, le=600, description="Seconds a URL's server may take to be resolved and to connect, each."
+    )
+    url_idle_s: float = Field(
+        30, gt=0, le=3600, description="Seconds a URL's server may send nothing for, in an answer."
+    )
+    url_total_s: float = Field(
+        3600, gt=0, le=86_400, description="Seconds an attempt may take to fetch a recording from its URL."
+    )
+    url_tries: int = Field(
+        5, ge=1, le=100, description="Tries in a row, within an attempt, that may bring next to nothing."
+    )
+
+    s3_storage_bucket: str = Field("", description="Bucket of S3's kind that s3:// URLs are read from.")
+    s3_endpoint_url: str = Field("", description="Server of that bucket; empty: AWS.")
+    s3_prefix: str = Field("", description="Path in the bucket under which each owner's objects lie.")
+    aws_region: str = Field("us-east-1", description="Region of the bucket.")
+    aws_access_key_id: SecretStr | None = Field(None, description="Key of the bucket's account.")
+    aws_secret_access_key: SecretStr | None = Field(None, description="Secret of that key.")
 
     lease_s: float = Field(
         15, ge=2, le=600, description="Seconds without renewal after which a worker has lost its job."
@@ -163,6 +194,17 @@ class Settings(BaseSettings):
         if unknown:
             raise ValueError(f"knows no engine {', '.join(sorted(unknown))}: use mst, whisper, simulated")
         return text
+
+    @field_validator("url_allow_hosts")
+    @classmethod
+    def _are_hosts_and_networks(cls, text: str) -> str:
+        address_policy(text, allow_private=False)
+        return text
+
+    @property
+    def url_policy(self) -> AddressPolicy:
+        """Where URLs may lead."""
+        return address_policy(self.url_allow_hosts, allow_private=self.url_allow_private)
 
     @property
     def job_engines(self) -> list[str]:
