@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,15 +11,16 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from ops.stack import free_port
 from tests.sources.fetching import LIMITS, MIB
 from tests.sources.raw_server import RawServer, Request, answers, hangs, head, says
+from tests.support.s3_server import s3_server
 from tests.support.waiting import wait_until
 from worker.errors import SourceIncomplete, SourceRefused, SourceTooLarge, SourceUnavailable
 from worker.sources.s3_source import fetch_object
 from worker.sources.urls import S3Object
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -35,19 +33,8 @@ TALK = S3Object("talks", "in/a b?c.wav")
 
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    port = free_port()
-    argv = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with (tmp_path_factory.mktemp("s3") / "log").open("ab") as log:
-        server = subprocess.Popen(argv, stdout=log, stderr=log)
-    wait_until(lambda: _listens(port), 30, "the S3 server to listen")
-    yield f"http://127.0.0.1:{port}"
-    server.terminate()
-    server.wait(10)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    with s3_server(tmp_path_factory.mktemp("s3") / "log") as url:
+        yield url
 
 
 @pytest.fixture

@@ -29,7 +29,9 @@ class JobRecord(BaseModel):
 
     id: str
     state: JobState
-    source: str = "upload"
+    source: str = "upload"  # or "url"
+    # It may hold credentials: no repr shows it and no dump but the hash holds it.
+    url: str = Field("", repr=False, exclude=True)
     file_name: str = ""
     size_bytes: int = 0
     created_at: float
@@ -78,7 +80,7 @@ class JobRecord(BaseModel):
 
     def to_hash(self) -> dict[str, str]:
         """What ``accept`` stores: the fields that were set, as strings."""
-        fields = self.model_dump(exclude_unset=True)
+        fields = self.model_dump(exclude_unset=True) | ({"url": self.url} if self.url else {})
         return {
             name: json.dumps(value) if isinstance(value, dict) else str(value)
             for name, value in fields.items()

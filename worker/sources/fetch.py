@@ -55,7 +55,7 @@ def fetch(
 
     Safe to repeat: it goes on where it ended, or begins anew where the server has another version by now.
     ``target`` itself is not looked at. ``check`` is called several times a second and raises a
-    BaseException to cancel; ``report`` about once a second, with bytes done and in all (None: unknown);
+    BaseException to cancel; ``report`` at each piece, with bytes done and in all (None: unknown);
     ``require_space`` every few MiB (Cache.require_space). All by the calling thread.
 
     Raises:

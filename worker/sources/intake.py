@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 SPACE_EVERY_BYTES = 8 * 1024**2
-REPORT_EVERY_S = 1.0
 PROGRESS_BYTES = 1024**2  # a try that brought so much was no try in vain
 LONGEST_WAIT_S = 30.0
 
@@ -65,7 +63,7 @@ class Fetched:
 
 @dataclass
 class Intake:
-    """Takes the bytes of one recording. ``report``: bytes done, bytes in all or None."""
+    """Takes the bytes of one recording. ``report``, of bytes done and in all or None, is called often."""
 
     part: Part
     limits: FetchLimits
@@ -73,7 +71,6 @@ class Intake:
     report: Callable[[int, int | None], None]
     content_type: str = ""
     _space_bytes: int = field(default=0, init=False)  # done when the disk was last looked at
-    _reported: float = field(default=float("-inf"), init=False)
 
     def begin(self, validator: str, total_bytes: int | None, content_type: str) -> None:
         """A body from the first byte follows."""
@@ -94,8 +91,7 @@ class Intake:
         self.part.write(chunk)
         if done - self._space_bytes >= SPACE_EVERY_BYTES:
             self._look_at_disk(0)
-        if time.monotonic() - self._reported >= REPORT_EVERY_S:
-            self._report()
+        self._report()
 
     def end(self) -> None:
         """The body ended by itself; raises SourceIncomplete where something is missing."""
@@ -131,7 +127,6 @@ class Intake:
             raise Interrupted("the cache's disk is full") from exc
 
     def _report(self) -> None:
-        self._reported = time.monotonic()
         self.report(self.part.done_bytes, self.part.note.total_bytes)
 
 
