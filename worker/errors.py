@@ -2,7 +2,7 @@
 
     ServiceError                 code, http_status, retryable
     ├── RequestError             the request can't be taken as it is: the client's to mend
-    │   ├── EmptyRecording, NotWav, TooLarge, BadRequest
+    │   ├── EmptyRecording, TooLarge, BadRequest
     │   ├── UrlForbidden         (also a JobError) a URL that leads where nobody may be sent
     │   └── JobNotFound, JobNotFinished, JobFailed, JobGone
     ├── Unavailable              not now: try again after ``retry_after_s``
@@ -48,11 +48,6 @@ class BadRequest(RequestError):
 
 class EmptyRecording(RequestError):
     code = "empty_recording"
-
-
-class NotWav(RequestError):
-    code = "not_wav"
-    http_status = 415
 
 
 class TooLarge(RequestError):
