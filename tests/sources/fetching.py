@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MIB = 1024**2
 LIMITS = FetchLimits(
-    max_bytes=8 * MIB, connect_s=5, idle_s=5, total_s=30, tries=3, first_wait_s=0.01, retry_after_max_s=1
+    max_bytes=8 * MIB, connect_s=5, idle_s=5, total_s=30, tries=3, first_wait_s=0.01, longest_pause_s=5
 )
 PRIVATE = AddressPolicy(allow_private=True)
 

@@ -97,13 +97,17 @@ def test_retry_after_is_waited_for(job: Fetching, as_date: bool) -> None:
     text = format_datetime(moment, usegmt=True) if as_date else "1"
     started = time.monotonic()
     with RawServer([answers(429, Retry_After=text), serves(CONTENT)]) as server:
-        job.limit(retry_after_max_s=60).run(server.url())
+        job.run(server.url())
     assert time.monotonic() - started >= 1
 
 
-def test_retry_after_has_a_cap(job: Fetching) -> None:
-    with RawServer([answers(503, Retry_After=86400), serves(CONTENT)]) as server:
-        job.limit(retry_after_max_s=0.05).run(server.url())
+def test_a_long_retry_after_is_left_to_the_next_attempt(job: Fetching) -> None:
+    """It would keep a worker from other jobs."""
+    with RawServer([answers(503, Retry_After=6), serves(CONTENT)]) as server:
+        with pytest.raises(SourceUnavailable) as failure:
+            job.limit(longest_pause_s=5).run(server.url())
+        assert server.connections == 1
+    assert failure.value.retry_after_s == 6
 
 
 def test_no_wait_goes_past_the_total_time(job: Fetching) -> None:
@@ -111,7 +115,7 @@ def test_no_wait_goes_past_the_total_time(job: Fetching) -> None:
     started = time.monotonic()
     with RawServer([answers(503, Retry_After=600)]) as server:
         with pytest.raises(SourceUnavailable) as failure:
-            job.limit(retry_after_max_s=600, total_s=60).run(server.url())
+            job.limit(longest_pause_s=600, total_s=60).run(server.url())
         assert server.connections == 1
     assert time.monotonic() - started < 30
     assert failure.value.retry_after_s == 600
@@ -146,5 +150,4 @@ def test_waits_double_up_to_a_longest() -> None:
     assert [wait_s(number, None, limits) for number in (1, 2, 3, 4)] == [1, 2, 4, 8]
     assert wait_s(50, None, limits) == LONGEST_WAIT_S
     assert wait_s(1, 100, limits) == 100
-    assert wait_s(1, 10_000, limits) == limits.retry_after_max_s
     assert wait_s(1, 0, LIMITS) == 0

@@ -57,6 +57,7 @@ def test_a_fetch_is_a_step_of_its_own_and_the_fraction_never_falls(monkeypatch: 
         *((1, 3, 0.0), (1, 3, 0.05), (1, 3, 0.05), (1, 3, 0.05), (1, 3, 0.1), (1, 3, 0.1)),
         *((2, 3, 0.1), (3, 3, 0.1), (3, 3, 0.55), (3, 3, 1.0)),
     ]
+    assert all(report["moved_at"] for report in store.reports), "the guard would take a fetch for a stall"
     assert [report["size_bytes"] for report in store.reports if "size_bytes" in report] == [100]
 
 

@@ -39,7 +39,8 @@ LONGEST_WAIT_S = 30.0
 class FetchLimits:
     """``tries`` counts those in a row that brought next to nothing; ``total_s`` is for all of them.
 
-    ``idle_s`` is the longest wait for a byte, ``connect_s`` for name, connection and TLS, each.
+    ``idle_s`` is the longest wait for a byte, ``connect_s`` for name, connection and TLS, each. A server that
+    asks for a longer pause than ``longest_pause_s`` has it between two attempts: a worker has other jobs.
     """
 
     max_bytes: int
@@ -49,7 +50,7 @@ class FetchLimits:
     redirects: int = 5
     tries: int = 5
     first_wait_s: float = 1
-    retry_after_max_s: float = 300
+    longest_pause_s: float = 60
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def digest(source: str) -> str:
 def wait_s(failures: int, retry_after_s: float | None, limits: FetchLimits) -> float:
     """Seconds after the failure numbered ``failures`` in a row: what the server asked for, or 1, 2, 4 ..."""
     if retry_after_s is not None:
-        return min(retry_after_s, limits.retry_after_max_s)
+        return retry_after_s
     return float(min(limits.first_wait_s * 2 ** (failures - 1), LONGEST_WAIT_S))
 
 
@@ -186,7 +187,8 @@ def _persist(one_try: Callable[[Intake], None], intake: Intake, watch: Watch) ->
             failures = 1 if progressed else failures + 1
             # The jitter parts jobs that failed together. It adds: nobody is to come before Retry-After.
             pause_s = wait_s(failures, exc.retry_after_s, intake.limits) * random.uniform(1, 1.5)  # noqa: S311  no secret
-            if failures >= intake.limits.tries or pause_s >= watch.left_s:
+            is_long = pause_s >= watch.left_s or (exc.retry_after_s or 0) > intake.limits.longest_pause_s
+            if failures >= intake.limits.tries or is_long:
                 raise
             log.info("source_try_failed", code=exc.code, failures=failures, wait_s=round(pause_s, 2))
         else:
