@@ -21,8 +21,9 @@ from gateway.job_request import QUERY_FIELDS, repeated_field, unknown_field
 from gateway.recording import BLOCK_BYTES, RecordingFile, empty, too_large
 from worker.errors import BadRequest
 from worker.jobs import new_task_id
+from worker.jobs.record import ANONYMOUS
 from worker.sources.addresses import PUBLIC_ONLY
-from worker.sources.rules import ANONYMOUS, UrlRules, name_in
+from worker.sources.rules import UrlRules, name_in
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection
@@ -62,8 +63,8 @@ class Receiver:
     Args:
         limit_bytes: Largest recording taken.
         engines: Those that a job may ask for.
-        urls: Which URLs it may give.
         idle_s: A client that sends nothing for so long has gone.
+        urls: Which URLs a job may give.
     """
 
     def __init__(
@@ -71,8 +72,8 @@ class Receiver:
         cache: Cache,
         limit_bytes: int,
         engines: Collection[str] = (),
-        urls: UrlRules = NO_RULES,
         idle_s: float = IDLE_S,
+        urls: UrlRules = NO_RULES,
     ) -> None:
         self._cache = cache
         self._urls = urls

@@ -45,11 +45,6 @@ class Settings(BaseSettings):
         86_400, ge=1, le=2_678_400, description="Longest recording transcribed, in seconds of its sound."
     )
 
-    url_allow_hosts: str = Field(
-        "",
-        description="Hosts, .suffixes and CIDRs that URLs may lead to though they are not public, by commas.",
-    )
-    url_allow_private: bool = Field(False, description="Let URLs lead to private and loopback addresses.")
     url_connect_s: float = Field(
         10, gt=0, le=600, description="Seconds a URL's server may take to be resolved and to connect, each."
     )
@@ -62,13 +57,6 @@ class Settings(BaseSettings):
     url_tries: int = Field(
         5, ge=1, le=100, description="Tries in a row, within an attempt, that may bring next to nothing."
     )
-
-    s3_storage_bucket: str = Field("", description="Bucket of S3's kind that s3:// URLs are read from.")
-    s3_endpoint_url: str = Field("", description="Server of that bucket; empty: AWS.")
-    s3_prefix: str = Field("", description="Path in the bucket under which each owner's objects lie.")
-    aws_region: str = Field("us-east-1", description="Region of the bucket.")
-    aws_access_key_id: SecretStr | None = Field(None, description="Key of the bucket's account.")
-    aws_secret_access_key: SecretStr | None = Field(None, description="Secret of that key.")
 
     lease_s: float = Field(
         15, ge=2, le=600, description="Seconds without renewal after which a worker has lost its job."
@@ -171,6 +159,32 @@ class Settings(BaseSettings):
         "", description="How the simulated engine behaves (docs/engines.md); for load and failure tests only."
     )
 
+    s3_storage_bucket: str = Field(
+        "",
+        pattern="^[^/]*$",
+        description="Bucket for results of jobs with s3_path; empty: such jobs are refused.",
+    )
+    s3_endpoint_url: str = Field(
+        "",
+        pattern="^(https?://.*)?$",
+        description="S3 server that is not AWS, such as https://minio.example.",
+    )
+    aws_region: str = Field("us-east-1", description="Region of the bucket.")
+    aws_access_key_id: str = Field("", description="Access key that may put objects into the bucket.")
+    aws_secret_access_key: SecretStr | None = Field(None, description="Its secret.")
+    s3_prefix: str = Field(
+        "", description="What every object's key begins with, without outer slashes; empty: nothing."
+    )
+
+    url_allow_hosts: str = Field(
+        "",
+        description="Hosts, .suffixes and networks that URLs may lead to although they are not public, "
+        "parted by commas.",
+    )
+    url_allow_private: bool = Field(
+        False, description="Whether URLs may lead to any private address, this machine's included."
+    )
+
     gateway_host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     gateway_port: int = Field(8000, ge=0, le=65535, description="Port the gateway listens on.")
     flower_port: int = Field(5555, ge=0, le=65535, description="Port of Flower in the local stack.")
@@ -197,7 +211,7 @@ class Settings(BaseSettings):
 
     @field_validator("url_allow_hosts")
     @classmethod
-    def _are_hosts_and_networks(cls, text: str) -> str:
+    def _are_hosts(cls, text: str) -> str:
         address_policy(text, allow_private=False)
         return text
 

@@ -31,10 +31,10 @@ from worker.engines.protocol import Options
 from worker.errors import Cancelled, DiskFull, EngineFailed, InputMissing, Interrupted, JobError
 from worker.jobs import Fence, JobRecord, JobState, MoveOutcome, Priority
 from worker.jobs.options import JobOptions
+from worker.jobs.record import ANONYMOUS
 from worker.logs import get_logger
 from worker.patience import AWAY, is_away, patiently
 from worker.progress import CONVERT, FETCH, Abandoned, Reporter
-from worker.sources.rules import ANONYMOUS
 from worker.tools import Tools
 
 if TYPE_CHECKING:

@@ -146,9 +146,10 @@ def test_a_body_that_grows_too_large_is_refused_on_its_way(limited: Service, con
         for _ in range(200):
             yield bytes(CHUNK)
 
+    before = folders(limited)
     answer = limited.http.post("/transcribe", content=body(), headers={"content-type": content_type})
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
-    assert_nothing_left(limited, [])
+    assert_nothing_left(limited, before)
 
 
 def test_an_empty_body_is_no_recording(served: Service) -> None:

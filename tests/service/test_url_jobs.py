@@ -15,6 +15,7 @@ import pytest
 from tests.sources.raw_server import RawServer, Request, answers, drips, hangs, head, serves
 from tests.support.s3_server import s3_server
 from tests.support.service import SAMPLE
+from worker.jobs.keys import LOAD
 from worker.sources.resuming import KEEP_EVERY_BYTES
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def test_a_url_becomes_a_transcript_and_its_secrets_are_nowhere(service: Service
     assert 'filename="standup.json"' in answer.headers["content-disposition"]
     with service.redis.client() as client:
         record = client.hgetall(f"job:{task_id}")
+        assert not client.hexists(LOAD, "done_bytes"), "the download's speed was taken for the worker's"
     assert record["source"] == "url"
     assert int(record["size_bytes"]) == SAMPLE.stat().st_size
     assert len([name for name in service.files() if task_id in name]) == 1

@@ -139,6 +139,18 @@ def test_a_date_well_before_the_answer_validates_as_well(job: Fetching) -> None:
     assert job.target.read_bytes() == CONTENT
 
 
+def test_what_trickles_in_is_made_durable_too(job: Fetching, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Part(job.target, "source")) as part:
+        part.begin('"v1"', 10)
+        part.write(b"abc")
+        assert part.note.kept_bytes == 0
+        monkeypatch.setattr("worker.sources.resuming.KEEP_EVERY_S", 0)
+        part.write(b"de")
+    kept = read_note(job.folder / "input.part.json")
+    assert kept is not None
+    assert kept.kept_bytes == 5
+
+
 def stops_short_of(content: bytes) -> Callable[[Request, socket.socket], None]:
     """Send all but the last byte, then nothing."""
     return hangs(head(200, Content_Length=len(content), ETag='"v1"'), content[:-1])

@@ -12,6 +12,8 @@ from worker.jobs.options import JobOptions
 from worker.jobs.priority import Priority, waiting_score
 from worker.jobs.states import JobState
 
+ANONYMOUS = "anonymous"  # owner of what is submitted while no API keys are set
+
 
 def new_task_id() -> str:
     """A random (version 4) UUID: not guessable, and a safe name for a folder."""

@@ -58,12 +58,12 @@ def object_reader(settings: Settings) -> ObjectReader:
     """A client of the operator's own S3 server."""
     from worker.delivery.s3 import Bucket, create_client  # noqa: PLC0415  loads boto3
 
-    key, secret = settings.aws_access_key_id, settings.aws_secret_access_key
-    if key is None or secret is None:
-        raise UrlForbidden("url: S3 is not configured (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)")
+    secret = settings.aws_secret_access_key
+    if secret is None:
+        raise UrlForbidden("url: S3 is not configured (AWS_SECRET_ACCESS_KEY)")
     bucket = Bucket(
         name=settings.s3_storage_bucket,
-        access_key_id=key.get_secret_value(),
+        access_key_id=settings.aws_access_key_id,
         secret_access_key=secret,
         endpoint_url=settings.s3_endpoint_url,
         region=settings.aws_region,

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from worker.sources.addresses import AddressPolicy
 
 S3_SCHEME = "s3://"
-ANONYMOUS = "anonymous"
-"""The owner of a job that nobody signed."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class UrlRules:
 
 
 def url_rules(settings: Settings) -> UrlRules:
-    has_keys = settings.aws_access_key_id is not None and settings.aws_secret_access_key is not None
+    has_keys = settings.aws_access_key_id and settings.aws_secret_access_key
     bucket = settings.s3_storage_bucket if has_keys else ""
     return UrlRules(settings.url_policy, bucket, settings.s3_prefix.strip("/"))
 
