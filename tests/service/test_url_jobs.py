@@ -69,7 +69,9 @@ def test_a_url_becomes_a_transcript_and_its_secrets_are_nowhere(service: Service
         assert not client.hexists(LOAD, "done_bytes"), "the download's speed was taken for the worker's"
     assert record["source"] == "url"
     assert int(record["size_bytes"]) == SAMPLE.stat().st_size
-    assert len([name for name in service.files() if task_id in name]) == 1
+    service.wait(
+        lambda: len([name for name in service.files() if task_id in name]) == 1, 10, "the rest to be removed"
+    )
     told = everything_said(service) + json.dumps(status) + answer.text + json.dumps(record)
     for secret in ("hunter2", "t0ken", "s1gned", "secret-path"):
         assert secret not in told
@@ -149,7 +151,9 @@ def test_servers_that_give_no_recording_end_in_clear_errors(service: Service) ->
     for (_, code, told), (found_code, step, message) in zip(cases, found, strict=True):
         assert (found_code, told in message) == (code, True), message
         assert step == ("convert" if code == "not_audio" else "fetch")
-    assert [name for name in service.files() if ".part" in name] == []
+    service.wait(
+        lambda: not [name for name in service.files() if ".part" in name], 10, "the parts to be removed"
+    )
 
 
 def test_a_busy_server_is_tried_again(service: Service) -> None:
