@@ -2,7 +2,7 @@
 
 RequestError
 ├── InvalidRequest    a field is missing, unknown, given twice or out of its values
-├── NotMultipart      the body is of a kind that this endpoint does not take
+├── UnsupportedBody   the body is of a kind that this endpoint does not take
 ├── UploadStalled     the client stopped sending in the middle of the body
 ├── AlreadyEnded      a job that has ended can't be cancelled
 └── WrongMethod       the path exists, the method does not
@@ -23,13 +23,13 @@ class InvalidRequest(RequestError):
     code = "invalid_request"
     http_status = 422
 
-    def __init__(self, message: str, *, field: str, kind: str) -> None:
+    def __init__(self, message: str, *, field: str, kind: str, where: str = "body") -> None:
         super().__init__(message)
-        self.field_errors: list[dict[str, Any]] = [{"loc": ["body", field], "msg": message, "type": kind}]
+        self.field_errors: list[dict[str, Any]] = [{"loc": [where, field], "msg": message, "type": kind}]
 
 
-class NotMultipart(RequestError):
-    code = "not_multipart"
+class UnsupportedBody(RequestError):
+    code = "unsupported_body"
     http_status = 415
 
 

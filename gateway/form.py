@@ -1,4 +1,4 @@
-"""multipart/form-data as it arrives: the field ``file`` goes to its file, anything else is refused.
+"""multipart/form-data as it arrives: the field ``file`` goes to its file, unknown fields are refused.
 
 Blocking (it writes the file): for threads, never for the event loop.
 """
@@ -12,20 +12,19 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from gateway import job_request
-from gateway.errors import InvalidRequest, NotMultipart
+from gateway.errors import InvalidRequest
 from worker.errors import BadRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
     from gateway.job_request import JobRequest
     from gateway.recording import RecordingFile
 
 FIELD = "file"
 FIELDS = (FIELD, *job_request.FIELDS)
-LONGEST_TEXT = 64
+LONGEST_TEXT_BYTES = 8192  # the longest URL, were all of its characters of four bytes
 LONGEST_NAME = 255
-LONGEST_FIELD_SHOWN = 64
 
 
 class RecordingForm:
@@ -35,11 +34,19 @@ class RecordingForm:
         boundary: As the Content-Type gives it.
         recording: Where the field ``file`` goes.
         engines: Those that a job may ask for.
+        query: Fields of the URL's query; the body's own go before them.
     """
 
-    def __init__(self, boundary: bytes, recording: RecordingFile, engines: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        boundary: bytes,
+        recording: RecordingFile,
+        engines: Collection[str] = (),
+        query: Mapping[str, str] | None = None,
+    ) -> None:
         self.recording = recording
         self._engines = engines
+        self._query = query or {}
         self.file_name = ""
         self._field = ""
         self._seen: set[str] = set()
@@ -72,19 +79,22 @@ class RecordingForm:
         self.recording.flush()
 
     def finish(self) -> None:
-        """The body has ended: it must have been whole. The recording is durable afterwards."""
+        """The body has ended: it must have been whole. A recording in it is durable afterwards."""
         if not self._ended:
             raise BadRequest("the multipart body ends before its closing boundary")
+        if self.request.url is not None:  # judged before the recording is made durable
+            return
         if FIELD not in self._seen:
-            raise InvalidRequest(f"the field '{FIELD}' is missing", field=FIELD, kind="missing")
-        _ = self.request  # judged before the recording is made durable
+            raise InvalidRequest(
+                f"the field '{FIELD}' is missing; or give 'url'", field=FIELD, kind="missing"
+            )
         self.recording.finish()
 
     @property
     def request(self) -> JobRequest:
         """What the fields ask for. Raises InvalidRequest."""
         texts = {name: text.decode(errors="replace").strip() for name, text in self._texts.items()}
-        return job_request.job_request(texts, self._engines)
+        return job_request.job_request({**self._query, **texts}, self._engines)
 
     def _begin_part(self) -> None:
         self._disposition = b""
@@ -110,37 +120,35 @@ class RecordingForm:
 
     def _admit(self, field: str) -> None:
         if field not in FIELDS:
-            shown, known = field[:LONGEST_FIELD_SHOWN], ", ".join(f"'{name}'" for name in FIELDS)
-            raise InvalidRequest(
-                f"unknown field {shown!r}; known: {known}", field=shown, kind="extra_forbidden"
-            )
+            raise job_request.unknown_field(field, FIELDS)
         if field in self._seen:
-            raise InvalidRequest(f"the field '{field}' may be given once only", field=field, kind="repeated")
+            raise job_request.repeated_field(field)
         self._seen.add(field)
         self._field = field
 
     def _take_data(self, data: bytes, start: int, end: int) -> None:
         if self._field == FIELD:
+            self._require_one_source(other=self._texts.get("url", b"").strip())
             self.recording.write(memoryview(data)[start:end])
             return
+        if self._field == "url":
+            self._require_one_source(other=self.recording.size_bytes)
         text = self._texts.get(self._field, b"") + data[start:end]
-        if len(text) > LONGEST_TEXT:
+        if len(text) > LONGEST_TEXT_BYTES:
             raise InvalidRequest(f"the field '{self._field}' is too long", field=self._field, kind="too_long")
         self._texts[self._field] = text
+
+    def _require_one_source(self, *, other: object) -> None:
+        if other:
+            raise InvalidRequest(f"give either '{FIELD}' or 'url', not both", field="url", kind="two_sources")
 
     def _end(self) -> None:
         self._ended = True
 
 
 def boundary_of(content_type: str) -> bytes:
-    """The boundary that a Content-Type header gives.
-
-    Raises:
-        NotMultipart, BadRequest
-    """
-    kind, options = parse_options_header(content_type)
-    if kind != b"multipart/form-data":
-        raise NotMultipart(f"send the recording as multipart/form-data, in the field '{FIELD}'")
+    """The boundary that a Content-Type of multipart/form-data gives; raises BadRequest."""
+    _, options = parse_options_header(content_type)
     if not options.get(b"boundary"):
         raise BadRequest("the Content-Type names no boundary")
     return options[b"boundary"]

@@ -6,7 +6,7 @@ from collections import defaultdict
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from gateway.job_request import JobRequest
+from gateway.job_request import QUERY_FIELDS, JobRequest
 from gateway.problems import MEDIA_TYPE, Problem
 from worker.errors import BrokerAway, ServiceError
 from worker.jobs import Priority
@@ -36,24 +36,32 @@ def _problem(status: int, codes: list[str]) -> dict[str, Any]:
     return answer
 
 
-def multipart_body() -> dict[str, Any]:
-    """The request body of an upload, which its endpoint reads as a stream."""
-    schema = {
-        "type": "object",
-        "required": ["file"],
-        "additionalProperties": False,
-        "properties": {
-            "file": {"type": "string", "format": "binary", "description": "A WAV file (RIFF, RF64 or BW64)."},
-            **_request_fields(),
-        },
+def submission() -> dict[str, Any]:
+    """The query and the bodies of POST /transcribe, which its endpoint reads as a stream."""
+    file = {"type": "string", "format": "binary", "description": "An audio or video file."}
+    fields = _request_fields()
+    sound = {"schema": {"type": "string", "format": "binary"}}
+    form = _closed_object({"file": file, **fields}) | {
+        "oneOf": [{"required": ["file"]}, {"required": ["url"]}]
     }
-    encoding = {"file": {"contentType": "audio/wav"}}
+    content = {
+        "multipart/form-data": {"schema": form},
+        "application/json": {"schema": _closed_object(fields) | {"required": ["url"]}},
+        **dict.fromkeys(("audio/*", "video/*", "application/octet-stream"), sound),
+    }
     return {
-        "requestBody": {
-            "required": True,
-            "content": {"multipart/form-data": {"schema": schema, "encoding": encoding}},
-        }
+        "parameters": [_query_parameter(name, fields[name]) for name in QUERY_FIELDS],
+        "requestBody": {"required": True, "content": content},
     }
+
+
+def _closed_object(fields: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": False, "properties": fields}
+
+
+def _query_parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    note = "For a recording that is the body itself; a form's or JSON's own field goes before it."
+    return {"name": name, "in": "query", "required": False, "description": note, "schema": schema}
 
 
 def _request_fields() -> dict[str, Any]:

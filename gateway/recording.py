@@ -1,4 +1,6 @@
-"""The recording as it comes in: looked at, counted, written once, straight to where the worker reads it.
+"""The recording as it comes in: counted, and written once, straight to where the worker reads it.
+
+What it is, only the worker looks at: it has the decoders.
 
 Blocking: for threads, never for the event loop.
 """
@@ -11,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from worker.cache.folder import RETRY_AFTER_FULL_DISK_S, sync_folder
-from worker.errors import DiskFull, EmptyRecording, NotWav, TooLarge
+from worker.errors import DiskFull, EmptyRecording, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,16 +22,13 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 256 * 1024
 BUFFER_BYTES = 64 * 1024  # for the odd small piece: a whole block passes it by
-MAGIC_BYTES = 12  # 'RIFF', a 32-bit length, 'WAVE'
-_CONTAINERS = (b"RIFF", b"RF64", b"BW64")  # RF64 and BW64 are WAV beyond 4 GiB (EBU 3306, ITU-R BS.2088)
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class RecordingFile:
     """The input file of a job that is not accepted yet.
 
-    The folder is made when the first bytes have shown themselves to be a WAV, so that a wrong upload
-    leaves no trace on the disk.
+    The folder is made when the first bytes come, so that an empty upload leaves no trace on the disk.
 
     Args:
         limit_bytes: Size at which the recording is refused.
@@ -39,7 +38,6 @@ class RecordingFile:
         self._cache = cache
         self._folder = folder
         self._limit_bytes = limit_bytes
-        self._head = b""
         self._file: BinaryIO | None = None
         self.size_bytes = 0
 
@@ -51,17 +49,14 @@ class RecordingFile:
         """Take the next bytes, of any number.
 
         Raises:
-            TooLarge, NotWav, DiskFull
+            TooLarge, DiskFull
         """
         self.size_bytes += len(data)
         if self.size_bytes > self._limit_bytes:
             raise too_large(self._limit_bytes)
-        if self._file is not None:
-            self._append(self._file, data)
-            return
-        self._head += bytes(data)
-        if len(self._head) >= MAGIC_BYTES:
-            self._open()
+        if data:
+            with _full_disk_told():
+                (self._file or self._opened(len(data))).write(data)
 
     def flush(self) -> None:
         """Hand what was taken to the disk, and look whether the reserve is still free.
@@ -78,12 +73,10 @@ class RecordingFile:
         """Make file and folder durable: after this, a power cut takes nothing back.
 
         Raises:
-            EmptyRecording, NotWav, DiskFull
+            EmptyRecording, DiskFull
         """
-        if not self.size_bytes:
-            raise EmptyRecording("the field 'file' is empty: send a recording")
         if self._file is None:
-            raise not_wav()
+            raise empty()
         with _full_disk_told():
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -97,28 +90,19 @@ class RecordingFile:
             with _full_disk_told(quiet=True):
                 self._file.close()
 
-    def _open(self) -> None:
-        if self._head[:4] not in _CONTAINERS or self._head[8:MAGIC_BYTES] != b"WAVE":
-            raise not_wav()
-        self._cache.require_space(len(self._head))
-        with _full_disk_told():
-            self._folder.create()
-            self._file = self._folder.input.open("xb", buffering=BUFFER_BYTES)
-        self._append(self._file, self._head)
-        self._head = b""
+    def _opened(self, first_bytes: int) -> BinaryIO:
+        self._cache.require_space(first_bytes)
+        self._folder.create()
+        self._file = self._folder.input.open("xb", buffering=BUFFER_BYTES)
+        return self._file
 
-    @staticmethod
-    def _append(file: BinaryIO, data: bytes | memoryview) -> None:
-        with _full_disk_told():
-            file.write(data)
+
+def empty() -> EmptyRecording:
+    return EmptyRecording("the recording is empty: send one that has bytes in it")
 
 
 def too_large(limit_bytes: int) -> TooLarge:
     return TooLarge(f"the recording is larger than {limit_bytes} bytes (MAX_UPLOAD_BYTES)")
-
-
-def not_wav() -> NotWav:
-    return NotWav("the field 'file' is not a WAV file: it must begin with a RIFF, RF64 or BW64 WAVE header")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from worker.cache import Cache
 from worker.jobs import JobStore
 from worker.resources import create_cache, create_client, create_store
 from worker.settings import Settings
+from worker.sources.rules import url_rules
 
 REDIS_TIMEOUT_S = 2.0
 PROBE_TIMEOUT_S = 1.0
@@ -43,7 +44,7 @@ def create_services(settings: Settings) -> Services:
         store=create_store(settings, client),
         cache=cache,
         dispatch=Dispatch(create_app(settings)),
-        receiver=Receiver(cache, settings.max_upload_bytes, settings.job_engines),
+        receiver=Receiver(cache, settings.max_upload_bytes, settings.job_engines, urls=url_rules(settings)),
     )
 
 

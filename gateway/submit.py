@@ -1,8 +1,9 @@
 """POST /transcribe: from a request to an accepted job.
 
-The order is the guarantee: the recording is durable, then the record says that the job is accepted, then
-its entry goes to the stream. A crash in between leaves a folder without a record, which the sweeper
-removes, or a record without an entry, which it publishes: the job exists whole or not at all.
+The order is the guarantee: the recording is durable (or its URL looks fit for a worker to fetch), then the
+record says that the job is accepted, then its entry goes to the stream. A crash in between leaves a folder
+without a record, which the sweeper removes, or a record without an entry, which it publishes: the job
+exists whole or not at all.
 """
 
 import time
@@ -12,12 +13,12 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
-from gateway.errors import InvalidRequest, NotMultipart, UploadStalled
-from gateway.openapi import multipart_body, problems
+from gateway.errors import InvalidRequest, UnsupportedBody, UploadStalled
+from gateway.openapi import problems, submission
 from gateway.services import Services, ServicesOf
 from gateway.status import Links, Status, links
 from gateway.upload import Upload
-from worker.errors import BadRequest, BrokerAway, DiskFull, EmptyRecording, NotWav, QueueFull, TooLarge
+from worker.errors import BadRequest, BrokerAway, DiskFull, EmptyRecording, QueueFull, TooLarge
 from worker.jobs import JobRecord, JobState, JobStore
 from worker.logs import get_logger
 from worker.patience import AWAY
@@ -41,7 +42,7 @@ class Accepted(BaseModel):
     "/transcribe",
     status_code=202,
     tags=["jobs"],
-    openapi_extra=multipart_body(),
+    openapi_extra=submission(),
     responses={
         202: {"headers": {"Location": {"description": "The job's status.", "schema": {"type": "string"}}}},
         **problems(
@@ -49,8 +50,7 @@ class Accepted(BaseModel):
             EmptyRecording,
             UploadStalled,
             TooLarge,
-            NotMultipart,
-            NotWav,
+            UnsupportedBody,
             InvalidRequest,
             QueueFull,
             DiskFull,
@@ -58,7 +58,7 @@ class Accepted(BaseModel):
     },
 )
 async def transcribe(request: Request, response: Response, services: ServicesOf) -> Accepted:
-    """Upload a recording; a job is made of it."""
+    """Upload a recording, or name its URL; a job is made of it."""
     services.receiver.check(request)
     await run_in_threadpool(refuse_if_full, services)
     upload = await services.receiver.receive(request)
@@ -88,7 +88,8 @@ def take(services: Services, upload: Upload) -> None:
     record = JobRecord(
         id=upload.task_id,
         state=JobState.WAITING,
-        source="upload",
+        source="upload" if upload.request.url is None else "url",
+        url=upload.request.url or "",
         file_name=upload.file_name,
         size_bytes=upload.size_bytes,
         created_at=time.time(),

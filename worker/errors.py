@@ -2,15 +2,18 @@
 
     ServiceError                 code, http_status, retryable
     ├── RequestError             the request can't be taken as it is: the client's to mend
-    │   ├── EmptyRecording, NotWav, TooLarge, BadRequest
+    │   ├── EmptyRecording, TooLarge, BadRequest
+    │   ├── UrlForbidden         (also a JobError) a URL that leads where nobody may be sent
     │   └── JobNotFound, JobNotFinished, JobFailed, JobGone
     ├── Unavailable              not now: try again after ``retry_after_s``
     │   └── BrokerAway, QueueFull, DiskFull
     └── JobError                 ends an attempt of an accepted job
-        ├── NotAudio, InputMissing, EngineUnavailable, EngineFailed
+        ├── NotAudio, TooLong, InputMissing, EngineUnavailable, EngineFailed
+        ├── UrlForbidden, SourceRefused, SourceTooLarge
         ├── WorkerLost, TimeLimitExceeded, Cancelled
         ├── DeliveryFailed
         └── Interrupted          (retryable) the attempt's surroundings failed, not the recording
+            ├── SourceUnavailable, SourceIncomplete
             └── OutOfGpuMemory, DeliveryInterrupted
 
 ``code`` is stable: clients and dashboards may compare it. A message says what is wrong and what to do.
@@ -45,11 +48,6 @@ class BadRequest(RequestError):
 
 class EmptyRecording(RequestError):
     code = "empty_recording"
-
-
-class NotWav(RequestError):
-    code = "not_wav"
-    http_status = 415
 
 
 class TooLarge(RequestError):
@@ -108,6 +106,29 @@ class NotAudio(JobError):
     code = "not_audio"
 
 
+class TooLong(JobError):
+    """The recording lasts longer than the operator allows."""
+
+    code = "too_long"
+
+
+class UrlForbidden(RequestError, JobError):
+    """Found before the job is accepted or, by its name's addresses and its redirects, while it runs."""
+
+    code = "url_forbidden"
+    http_status = 422
+
+
+class SourceRefused(JobError):
+    """The URL's server gives no recording, and would give none next time."""
+
+    code = "source_refused"
+
+
+class SourceTooLarge(JobError):
+    code = "source_too_large"
+
+
 class InputMissing(JobError):
     code = "input_missing"
 
@@ -141,6 +162,18 @@ class Cancelled(JobError):
 class Interrupted(JobError):
     code = "interrupted"
     retryable = True
+
+
+class SourceUnavailable(Interrupted):
+    """The URL's server is away, busy or slow."""
+
+    code = "source_unavailable"
+
+
+class SourceIncomplete(Interrupted):
+    """The recording broke off, or changed, on its way from the URL's server."""
+
+    code = "source_incomplete"
 
 
 class OutOfGpuMemory(Interrupted):

@@ -19,7 +19,8 @@ log = get_logger(__name__)
 
 REPORT_EVERY_S = 1.0
 PAUSE_WHEN_AWAY_S = 10.0  # a frozen server costs a socket timeout a try
-OWN_STEPS = 1  # "convert" comes before the engine's
+FETCH, CONVERT = "fetch", "convert"
+FETCH_SHARE = 0.1  # of the whole work, where a recording is fetched
 
 
 class Abandoned(BaseException):
@@ -46,6 +47,7 @@ class Reporter:
     lease: str
     publish: Publish
     current_step: str = ""
+    own_steps: tuple[str, ...] = (CONVERT,)  # the service's, before the engine's
 
     def __post_init__(self) -> None:
         self._last_report = float("-inf")
@@ -57,8 +59,26 @@ class Reporter:
     def step(self, name: str) -> None:
         """Enter one of the service's own steps, or say that it moves on."""
         self.current_step = name
-        fields = {"step": name, "step_number": OWN_STEPS, "step_of": OWN_STEPS + 1, "fraction": 0.0}
-        self._write({**fields, "moved_at": time.time()})
+        self._write(self._own_step(0.0 if name == FETCH else self._fetch_share))
+
+    def fetching(self, done_bytes: int, total_bytes: int | None) -> None:
+        """So much of the recording has come from its URL."""
+        fraction = round(FETCH_SHARE * done_bytes / total_bytes, 4) if total_bytes else 0.0
+        # What begins anew, because the server has another version by now, has come so far all the same.
+        self._fields = self._own_step(max(fraction, self._fields["fraction"]))
+        self.still_fetching()
+
+    def still_fetching(self) -> None:
+        """Raise Abandoned soon after the job stopped being ours.
+
+        Counts as getting on, also while nothing comes: a fetch has time limits of its own.
+        """
+        if self._is_due():
+            self._write({**self._fields, "moved_at": time.time()})
+
+    def received(self, size_bytes: int) -> None:
+        """The recording is there; its size was unknown until now."""
+        self._write({**self._own_step(FETCH_SHARE), "size_bytes": size_bytes})
 
     def limit(self, seconds: float) -> None:
         """The engine begins, and may run so long: the worker's guard kills what runs on."""
@@ -70,13 +90,14 @@ class Reporter:
             self._first_fraction = progress.fraction
         entered = progress.step != self.current_step
         self.current_step = progress.step
-        moved = entered or progress.fraction > self._fields.get("fraction", 0.0)
+        fraction = round(self._fetch_share + (1 - self._fetch_share) * progress.fraction, 4)
+        moved = entered or fraction > self._fields.get("fraction", 0.0)
         self._fields = {
             "moved_at": time.time() if moved else self._fields["moved_at"],
             "step": progress.step,
-            "step_number": progress.number + OWN_STEPS,
-            "step_of": progress.of + OWN_STEPS,
-            "fraction": round(progress.fraction, 4),
+            "step_number": progress.number + len(self.own_steps),
+            "step_of": progress.of + len(self.own_steps),
+            "fraction": fraction,
             "eta_s": remaining_s(
                 time.monotonic() - self._engine_started, progress.fraction, self._first_fraction
             ),
@@ -89,6 +110,19 @@ class Reporter:
         """Raise Abandoned soon after the job stopped being ours. Cheap: engines call it often."""
         if self._fields and self._is_due():
             self._write(self._fields)
+
+    @property
+    def _fetch_share(self) -> float:
+        return FETCH_SHARE if FETCH in self.own_steps else 0.0
+
+    def _own_step(self, fraction: float) -> dict[str, Any]:
+        return {
+            "step": self.current_step,
+            "step_number": self.own_steps.index(self.current_step) + 1,
+            "step_of": len(self.own_steps) + 1,
+            "fraction": fraction,
+            "moved_at": time.time(),
+        }
 
     def _is_due(self) -> bool:
         return time.monotonic() - self._last_report >= REPORT_EVERY_S

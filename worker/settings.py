@@ -13,6 +13,8 @@ from typing import Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from worker.sources.addresses import AddressPolicy, address_policy
+
 MIB = 1024**2
 GIB = 1024**3
 
@@ -38,6 +40,23 @@ class Settings(BaseSettings):
         GIB, ge=0, description="Free space that uploads must leave on the cache's disk."
     )
     max_waiting_jobs: int = Field(100_000, ge=1, description="Queue length at which new jobs get 503.")
+
+    max_duration_s: float = Field(
+        86_400, ge=1, le=2_678_400, description="Longest recording transcribed, in seconds of its sound."
+    )
+
+    url_connect_s: float = Field(
+        10, gt=0, le=600, description="Seconds a URL's server may take to be resolved and to connect, each."
+    )
+    url_idle_s: float = Field(
+        30, gt=0, le=3600, description="Seconds a URL's server may send nothing for, in an answer."
+    )
+    url_total_s: float = Field(
+        3600, gt=0, le=86_400, description="Seconds an attempt may take to fetch a recording from its URL."
+    )
+    url_tries: int = Field(
+        5, ge=1, le=100, description="Tries in a row, within an attempt, that may bring next to nothing."
+    )
 
     lease_s: float = Field(
         15, ge=2, le=600, description="Seconds without renewal after which a worker has lost its job."
@@ -140,6 +159,32 @@ class Settings(BaseSettings):
         "", description="How the simulated engine behaves (docs/engines.md); for load and failure tests only."
     )
 
+    s3_storage_bucket: str = Field(
+        "",
+        pattern="^[^/]*$",
+        description="Bucket for results of jobs with s3_path; empty: such jobs are refused.",
+    )
+    s3_endpoint_url: str = Field(
+        "",
+        pattern="^(https?://.*)?$",
+        description="S3 server that is not AWS, such as https://minio.example.",
+    )
+    aws_region: str = Field("us-east-1", description="Region of the bucket.")
+    aws_access_key_id: str = Field("", description="Access key that may put objects into the bucket.")
+    aws_secret_access_key: SecretStr | None = Field(None, description="Its secret.")
+    s3_prefix: str = Field(
+        "", description="What every object's key begins with, without outer slashes; empty: nothing."
+    )
+
+    url_allow_hosts: str = Field(
+        "",
+        description="Hosts, .suffixes and networks that URLs may lead to although they are not public, "
+        "parted by commas.",
+    )
+    url_allow_private: bool = Field(
+        False, description="Whether URLs may lead to any private address, this machine's included."
+    )
+
     gateway_host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     gateway_port: int = Field(8000, ge=0, le=65535, description="Port the gateway listens on.")
     flower_port: int = Field(5555, ge=0, le=65535, description="Port of Flower in the local stack.")
@@ -163,6 +208,17 @@ class Settings(BaseSettings):
         if unknown:
             raise ValueError(f"knows no engine {', '.join(sorted(unknown))}: use mst, whisper, simulated")
         return text
+
+    @field_validator("url_allow_hosts")
+    @classmethod
+    def _are_hosts(cls, text: str) -> str:
+        address_policy(text, allow_private=False)
+        return text
+
+    @property
+    def url_policy(self) -> AddressPolicy:
+        """Where URLs may lead."""
+        return address_policy(self.url_allow_hosts, allow_private=self.url_allow_private)
 
     @property
     def job_engines(self) -> list[str]:

@@ -1,7 +1,8 @@
-"""The transcribe task: one attempt at one job, in five steps, each testable alone.
+"""The transcribe task: one attempt at one job, in six steps, each testable alone.
 
     load     read the record, take the job for this delivery
     admit    make room: remove what has expired, look at the disk
+    fetch    of a job with a URL: bring the recording, or what is missing of it
     run      recording -> 16 kHz mono -> engine, with progress
     settle   write the result aside, under a name no other attempt uses
     record   commit: the record names the result, if this attempt still owns the job
@@ -30,9 +31,10 @@ from worker.engines.protocol import Options
 from worker.errors import Cancelled, DiskFull, EngineFailed, InputMissing, Interrupted, JobError
 from worker.jobs import Fence, JobRecord, JobState, MoveOutcome, Priority
 from worker.jobs.options import JobOptions
+from worker.jobs.record import ANONYMOUS
 from worker.logs import get_logger
 from worker.patience import AWAY, is_away, patiently
-from worker.progress import Abandoned, Reporter
+from worker.progress import CONVERT, FETCH, Abandoned, Reporter
 from worker.tools import Tools
 
 if TYPE_CHECKING:
@@ -72,11 +74,13 @@ class Attempt:
         self.worker: str = request.hostname
         self.folder = tools.cache.folder(self.task_id)
         self.options = JobOptions()
+        self.url = ""
         self.reporter = Reporter(tools.store, self.task_id, self.lease, publish=task.update_state)
 
     def carry_out(self) -> dict[str, Any]:
         self.load()
         self.admit()
+        self.fetch()
         transcript = self.run()
         self.settle(transcript)
         return self.record(transcript)
@@ -97,20 +101,47 @@ class Attempt:
         if claimed is None:
             raise Abandoned(MoveOutcome.GONE)
         self.options = claimed.options
+        self.url = claimed.url
         log.info("job_claimed", worker=self.worker)
 
     def admit(self) -> None:
         # Patiently: an outage is no reason to repeat an attempt.
         patiently(lambda: remove_expired(self.tools.cache, self.tools.store, time.time(), self.tools.forget))
-        if not self.folder.input.exists():
+        if not self.url and not self.folder.input.exists():
             raise InputMissing("the recording is no longer in the cache: submit it again")
         self._require_space()
+
+    def fetch(self) -> None:
+        if not self.url:
+            return
+        self.reporter.own_steps = (FETCH, CONVERT)
+        if self.folder.input.exists():  # an earlier attempt has brought it
+            return
+        from worker.sources.bringing import bring_recording  # noqa: PLC0415  the child's business alone
+
+        self.reporter.step(FETCH)
+        fetched = bring_recording(
+            self.url,
+            ANONYMOUS,
+            self.folder.input,
+            self.tools.settings,
+            self.reporter.still_fetching,
+            self.reporter.fetching,
+            self.tools.cache.require_space,
+        )
+        self.reporter.received(fetched.size_bytes)
+        log.info("recording_fetched", size_bytes=fetched.size_bytes, resumed_bytes=fetched.resumed_bytes)
 
     def run(self) -> Transcript:
         from worker.sources.convert import convert  # noqa: PLC0415  loads PyAV: in the child only
 
-        self.reporter.step("convert")
-        recording = convert(self.folder.input, self.folder.recording(self.lease), self._check_conversion)
+        self.reporter.step(CONVERT)
+        recording = convert(
+            self.folder.input,
+            self.folder.recording(self.lease),
+            self._check_conversion,
+            max_duration_s=self.tools.settings.max_duration_s,
+        )
         choice = self.tools.choose(self.options.engine)
         engine = self.tools.engine(choice.name)
         self.reporter.limit(self.tools.settings.time_limit_s(recording.duration_s))
@@ -147,6 +178,7 @@ class Attempt:
             "warnings": [asdict(warning) for warning in transcript.warnings],
             "partial": transcript.partial,
             "fraction": 1.0,
+            "url": "",  # it may hold credentials, and nobody needs it any more
         }
         outcome = patiently(
             lambda: self.tools.store.complete(self.task_id, self.lease, now=time.time(), fields=fields)
@@ -195,7 +227,7 @@ class Attempt:
             raise Abandoned(outcome)
 
     def _check_conversion(self) -> None:
-        self.reporter.step("convert")
+        self.reporter.step(CONVERT)
         self._require_space()
 
     def _require_space(self) -> None:
@@ -205,6 +237,8 @@ class Attempt:
             raise Interrupted("the cache's disk is full") from exc
 
     def _note_speed(self) -> None:
+        if self.url:  # how fast a server was says nothing of the next job's
+            return
         try:
             record = self.tools.store.get(self.task_id)
             if record and record.started_at and record.ended_at:
@@ -284,7 +318,8 @@ def end_with(task: Task, attempt: Attempt, error: JobError, max_attempts: int) -
 def record_end(task: Task, attempt: Attempt, error: JobError, max_attempts: int) -> None:
     if error.retryable and attempt.number < max_attempts:
         attempt.wait_again()
-        raise task.retry(exc=error, countdown=retry_delay_s(attempt.number))
+        asked_s = min(error.retry_after_s or 0, RETRY_MAX_S)  # by the server of a URL
+        raise task.retry(exc=error, countdown=max(retry_delay_s(attempt.number), asked_s))
     attempt.fail(error)
 
 

@@ -6,18 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from gateway.errors import InvalidRequest, NotMultipart
+from gateway.bodies import BodyKind, JsonBody, RecordingBody, kind_of
+from gateway.errors import InvalidRequest, UnsupportedBody
 from gateway.form import RecordingForm, boundary_of, clean_name
 from gateway.job_request import job_request
 from gateway.recording import RecordingFile, _full_disk_told
 from tests.gateway.jobs import wav
 from worker.cache import Cache
-from worker.errors import BadRequest, DiskFull, EmptyRecording, NotWav, ServiceError, TooLarge
+from worker.errors import BadRequest, DiskFull, EmptyRecording, ServiceError, TooLarge
 from worker.jobs import Priority, new_task_id
 from worker.jobs.options import JobOptions
 
 LIMIT_BYTES = 1000
 FILE = 'form-data; name="file"; filename="a.wav"'
+URL = 'form-data; name="url"'
 
 
 def part(disposition: str, data: bytes) -> bytes:
@@ -41,10 +43,10 @@ def files(cache: Cache) -> list[Path]:
     return [path for path in cache.root.rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("magic", [b"RIFF", b"RF64", b"BW64"])
+@pytest.mark.parametrize("kind", [b"RIFF", b"ID3\x04", b"\x00"])
 @pytest.mark.parametrize("cut", [1, 2, 7, 10_000])
-def test_the_file_is_written_as_it_was_sent(cache: Cache, magic: bytes, cut: int) -> None:
-    sent = magic + wav(600)[4:] + b"\r\n--\r\n--C"  # looks like a boundary for a while
+def test_the_file_is_written_as_it_was_sent(cache: Cache, kind: bytes, cut: int) -> None:
+    sent = kind + wav(600)[4:] + b"\r\n--\r\n--C"  # looks like a boundary for a while
     whole = body(part(FILE, sent))
     form = form_in(cache)
     for start in range(0, len(whole), cut):
@@ -77,9 +79,11 @@ def test_the_file_is_written_as_it_was_sent(cache: Cache, magic: bytes, cut: int
         (b"not multipart at all", BadRequest, "malformed"),
         (b"--B\r\n\xff\xff: x\r\n\r\n", BadRequest, "malformed"),
         (body(part(FILE, b"")), EmptyRecording, "empty"),
-        (body(part(FILE, b"RIFF")), NotWav, "RIFF"),
-        (body(part(FILE, b"ID3" + bytes(100))), NotWav, "RIFF"),
-        (body(part(FILE, b"RIFF\0\0\0\0AVI " + bytes(100))), NotWav, "RIFF"),
+        (body(part(FILE, wav()), part(URL, b"http://a.example/")), InvalidRequest, "not both"),
+        (body(part(URL, b"http://a.example/"), part(FILE, wav())), InvalidRequest, "not both"),
+        (body(part(URL, b"x" * 2049)), InvalidRequest, "2048"),
+        (body(part(URL, b"x" * 9000)), InvalidRequest, "'url' is too long"),
+        (body(part(URL, b"")), InvalidRequest, "or give 'url'"),
         (body(part(FILE, wav(LIMIT_BYTES + 1))), TooLarge, "1000 bytes"),
     ],
 )
@@ -119,25 +123,128 @@ def test_an_engine_that_is_not_offered_is_refused_with_those_that_are(cache: Cac
         job_request({"engine": "mine"}, ["simulated", "whisper"])
 
 
-def test_a_wrong_upload_never_touches_the_disk(cache: Cache) -> None:
-    with pytest.raises(NotWav):
-        form_in(cache).feed(part(FILE, b"MZ" + bytes(100)))
+def test_an_empty_upload_never_touches_the_disk(cache: Cache) -> None:
+    form = form_in(cache)
+    form.feed(body(part(FILE, b"")))
+    with pytest.raises(EmptyRecording):
+        form.finish()
     assert not files(cache)
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_a_file_field_that_was_left_empty_beside_a_url_counts_as_left_out(cache: Cache, before: bool) -> None:
+    parts = [part('form-data; name="file"; filename=""', b""), part(URL, b" http://a.example/ ")]
+    form = form_in(cache)
+    form.feed(body(*(parts if before else reversed(parts))))
+    form.finish()
+    assert form.request.url == "http://a.example/"
+    assert "a.example" not in repr(form.request)
+    assert not files(cache)
+
+
+def test_a_forms_own_field_goes_before_the_querys(cache: Cache) -> None:
+    recording = RecordingFile(cache, cache.folder(new_task_id()), LIMIT_BYTES)
+    form = RecordingForm(b"B", recording, query={"language": "de", "max_topics": "7"})
+    form.feed(body(part('form-data; name="language"', b"fr"), part(FILE, wav())))
+    form.finish()
+    assert form.request.options == JobOptions(language="fr", max_topics=7)
+
+
+@pytest.mark.parametrize("content_type", ["multipart/form-data", 'multipart/form-data; boundary=""'])
+def test_a_content_type_without_a_boundary(content_type: str) -> None:
+    with pytest.raises(BadRequest):
+        boundary_of(content_type)
+
+
 @pytest.mark.parametrize(
-    ("content_type", "error"),
+    ("content_type", "kind"),
     [
-        ("", NotMultipart),
-        ("audio/wav", NotMultipart),
-        ("multipart/mixed; boundary=B", NotMultipart),
-        ("multipart/form-data", BadRequest),
-        ('multipart/form-data; boundary=""', BadRequest),
+        ("multipart/form-data; boundary=B", BodyKind.FORM),
+        ("application/json", BodyKind.JSON),
+        ("Application/JSON; charset=utf-8", BodyKind.JSON),
+        ("audio/mpeg", BodyKind.RECORDING),
+        ("Video/MP4", BodyKind.RECORDING),
+        ("application/octet-stream", BodyKind.RECORDING),
     ],
 )
-def test_a_content_type_without_a_boundary(content_type: str, error: type[ServiceError]) -> None:
-    with pytest.raises(error):
-        boundary_of(content_type)
+def test_kinds_of_body_are_told_by_their_content_type(content_type: str, kind: BodyKind) -> None:
+    assert kind_of(content_type) is kind
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["", "text/plain", "multipart/mixed; boundary=B", "application/x-www-form-urlencoded", "audio"],
+)
+def test_other_kinds_of_body_are_refused_with_those_that_are_taken(content_type: str) -> None:
+    with pytest.raises(UnsupportedBody, match="multipart/form-data"):
+        kind_of(content_type)
+
+
+def test_a_recording_as_the_body_is_written_as_it_comes(cache: Cache) -> None:
+    recording = RecordingFile(cache, cache.folder(new_task_id()), LIMIT_BYTES)
+    taken = RecordingBody(recording, ["whisper"], {"engine": "whisper", "priority": "high"})
+    for block in (b"ab", b"", b"cde"):
+        taken.feed(block)
+    taken.finish()
+    (path,) = files(cache)
+    assert path.read_bytes() == b"abcde"
+    assert (taken.request.engine, taken.request.priority) == ("whisper", Priority.HIGH)
+    with pytest.raises(TooLarge):
+        taken.feed(bytes(LIMIT_BYTES))
+
+
+def test_the_query_of_a_recording_is_judged_before_its_first_byte(cache: Cache) -> None:
+    recording = RecordingFile(cache, cache.folder(new_task_id()), LIMIT_BYTES)
+    with pytest.raises(InvalidRequest) as refusal:
+        RecordingBody(recording, [], {"max_topics": "0"})
+    assert refusal.value.field_errors[0]["loc"] == ["query", "max_topics"]
+
+
+def json_body(text: bytes) -> JsonBody:
+    taken = JsonBody(["whisper"], {"language": "de", "max_topics": "7"})
+    for start in range(0, len(text), 1000):
+        taken.feed(text[start : start + 1000])
+    taken.finish()
+    return taken
+
+
+def test_json_gives_a_url_and_the_same_options() -> None:
+    request = json_body(
+        b'{"url": "https://a.example/x", "diarize": false, "max_topics": 3, "engine": "", "topics": null}'
+    ).request
+    assert request.url == "https://a.example/x"
+    assert request.options == JobOptions(language="de", max_topics=3, diarize=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "told"),
+    [
+        (b"", BadRequest, "not JSON"),
+        (b"{", BadRequest, "not JSON"),
+        (b"\xff", BadRequest, "not JSON"),
+        (b"[" * 60_000, BadRequest, "not JSON"),
+        (b'"http://a.example/"', BadRequest, "JSON object"),
+        (b"{}", InvalidRequest, "'url' is missing"),
+        (b'{"url": ""}', InvalidRequest, "'url' is missing"),
+        (b'{"url": 5}', InvalidRequest, "'url': Input should be a valid string"),
+        (b'{"url": "x", "url": "y"}', InvalidRequest, "'url' may be given once only"),
+        (b'{"url": "x", "diarize": "maybe"}', InvalidRequest, "diarize"),
+        (b'{"url": "\\ud800"}', InvalidRequest, "'url'"),
+        (b'{"file": "x"}', InvalidRequest, "unknown field 'file'"),
+        (b'{"url": "x"}' + b" " * 65_536, TooLarge, "65536"),
+    ],
+)
+def test_json_that_is_refused(text: bytes, error: type[ServiceError], told: str) -> None:
+    with pytest.raises(error, match=told):
+        json_body(text)
+
+
+def test_every_unknown_field_is_named_and_none_breaks_the_answer() -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        json_body(b'{"url": "x", "speed": 2, "tongue": "de", "\\ud800": 1, "' + b"n" * 500 + b'": 1}')
+    named = [error["loc"][1] for error in refusal.value.field_errors]
+    assert named == ["speed", "tongue", "?", "n" * 64]
+    refusal.value.message.encode()
 
 
 def test_a_boundary_longer_than_the_standard_allows_is_malformed(cache: Cache) -> None:

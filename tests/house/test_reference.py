@@ -50,6 +50,7 @@ def test_importing_reads_no_environment() -> None:
         ("LEASE_S", "1", "LEASE_S: Input should be greater than or equal to 2"),
         ("ENGINE", "magic", "ENGINE: Input should be 'auto', 'mst', 'whisper' or 'simulated'"),
         ("SWEEP_S", "6", "SWEEP_S (6) must be at most a third of LEASE_S (15)"),
+        ("URL_ALLOW_HOSTS", "10.0.0.1/8", "URL_ALLOW_HOSTS: '10.0.0.1/8' is no host name"),
         ("REDIS_URL", "http://x", "REDIS_URL: must start with redis:// or rediss://"),
     ],
 )

@@ -54,3 +54,15 @@ def video_without_sound(path: Path) -> Path:
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def copied(source: Path, target: Path, **options: str) -> Path:
+    """The same packets in a container that is written with the muxer's ``options``."""
+    with av.open(str(source)) as given, av.open(str(target), "w", options=options) as made:
+        track = given.streams.audio[0]
+        copy = made.add_stream_from_template(track)
+        for packet in given.demux(track):
+            if packet.dts is not None:
+                packet.stream = copy
+                made.mux(packet)
+    return target

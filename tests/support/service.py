@@ -164,8 +164,11 @@ class Service:
 
     def files(self) -> list[str]:
         """Every file of every job, relative to the cache."""
-        jobs = self.cache / "jobs"
-        return sorted(str(path.relative_to(self.cache)) for path in jobs.rglob("*") if path.is_file())
+        # os.walk, since a worker may be removing folders meanwhile.
+        walked = [(Path(folder), names) for folder, _, names in os.walk(self.cache / "jobs")]
+        return sorted(
+            str((folder / name).relative_to(self.cache)) for folder, names in walked for name in names
+        )
 
     def end(self) -> None:
         self.redis.thaw()

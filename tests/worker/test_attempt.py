@@ -11,7 +11,7 @@ from celery.exceptions import Ignore, Reject, Retry
 
 from worker.cache import Cache
 from worker.engines.protocol import Transcript
-from worker.errors import Interrupted, NotAudio
+from worker.errors import Interrupted, NotAudio, SourceUnavailable
 from worker.jobs import Fence, JobRecord, JobState, JobStore, new_task_id
 from worker.progress import Abandoned
 from worker.tasks import Attempt, as_job_error, attempt_job, retry_delay_s
@@ -144,6 +144,17 @@ def test_a_retryable_error_waits_for_another_attempt(tools: FakeTools, client: r
         attempt_job(task, attempt, max_attempts=3)
     assert state(tools, task_id) == ("waiting", "")
     assert 3 < retried.value.when < 7
+
+
+@pytest.mark.parametrize(("asked_s", "waited_s"), [(60, 60), (10_000, 300)])
+def test_the_next_attempt_comes_when_a_busy_server_asked_for_it(
+    tools: FakeTools, client: redis.Redis, asked_s: int, waited_s: int
+) -> None:
+    task, attempt = attempt_at(tools, client, job(tools))
+    fails_with(attempt, SourceUnavailable("busy", retry_after_s=asked_s))
+    with pytest.raises(Retry) as retried:
+        attempt_job(task, attempt, max_attempts=3)
+    assert retried.value.when == waited_s
 
 
 def test_the_last_attempts_retryable_error_is_final(tools: FakeTools, client: redis.Redis) -> None:

@@ -1,7 +1,8 @@
 """The shared folder: where a job's bytes lie, how a result gets there, when they go.
 
     <cache>/cache-id                         pairs the folder with its Redis
-    <cache>/jobs/<task id>/input             as the client sent it
+    <cache>/jobs/<task id>/input             as the client sent it, or as it came from its URL
+                           input.part(.json) what has come of it so far, and what that is part of
                            recording.<n>.wav 16 kHz mono, made by the attempt <n>
                            result.<n>.json   the one result is the one that the record names
 

@@ -12,6 +12,8 @@ from worker.jobs.options import JobOptions
 from worker.jobs.priority import Priority, waiting_score
 from worker.jobs.states import JobState
 
+ANONYMOUS = "anonymous"  # owner of what is submitted while no API keys are set
+
 
 def new_task_id() -> str:
     """A random (version 4) UUID: not guessable, and a safe name for a folder."""
@@ -29,7 +31,9 @@ class JobRecord(BaseModel):
 
     id: str
     state: JobState
-    source: str = "upload"
+    source: str = "upload"  # or "url"
+    # It may hold credentials: no repr shows it and no dump but the hash holds it.
+    url: str = Field("", repr=False, exclude=True)
     file_name: str = ""
     size_bytes: int = 0
     created_at: float
@@ -78,7 +82,7 @@ class JobRecord(BaseModel):
 
     def to_hash(self) -> dict[str, str]:
         """What ``accept`` stores: the fields that were set, as strings."""
-        fields = self.model_dump(exclude_unset=True)
+        fields = self.model_dump(exclude_unset=True) | ({"url": self.url} if self.url else {})
         return {
             name: json.dumps(value) if isinstance(value, dict) else str(value)
             for name, value in fields.items()
