@@ -12,6 +12,8 @@ from worker.jobs.options import JobOptions
 from worker.jobs.priority import Priority, waiting_score
 from worker.jobs.states import JobState
 
+ANONYMOUS = "anonymous"  # owner of what is submitted while no API keys are set
+
 
 def new_task_id() -> str:
     """A random (version 4) UUID: not guessable, and a safe name for a folder."""
@@ -29,12 +31,14 @@ class JobRecord(BaseModel):
 
     id: str
     state: JobState
+    owner: str = ANONYMOUS
     source: str = "upload"
     file_name: str = ""
     size_bytes: int = 0
     created_at: float
     priority: Priority = Priority.NORMAL
     options: JobOptions = Field(default_factory=JobOptions)
+    idempotency: str = ""  # the Redis key that remembers it, where the client gave one
 
     attempt: int = 0
     lease: str = ""
@@ -52,6 +56,7 @@ class JobRecord(BaseModel):
     moved_at: float | None = None  # when the attempt last got on, whatever its engine asked meanwhile
 
     result: str = ""
+    stored_bytes: int = 0  # what it holds in the cache and its owner is charged with
     engine: str = ""
     model: str = ""
     duration_s: float | None = None
