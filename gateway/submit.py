@@ -12,7 +12,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
+from gateway.access import CallerOf
 from gateway.errors import InvalidRequest, NotMultipart, UploadStalled
+from gateway.keys import Caller
 from gateway.openapi import multipart_body, problems
 from gateway.services import Services, ServicesOf
 from gateway.status import Links, Status, links
@@ -57,14 +59,16 @@ class Accepted(BaseModel):
         ),
     },
 )
-async def transcribe(request: Request, response: Response, services: ServicesOf) -> Accepted:
+async def transcribe(
+    request: Request, response: Response, services: ServicesOf, caller: CallerOf
+) -> Accepted:
     """Upload a recording; a job is made of it."""
     services.receiver.check(request)
     await run_in_threadpool(refuse_if_full, services)
     upload = await services.receiver.receive(request)
     request.state.task_id = upload.task_id
     # In one thread, to its end: a shutdown that cancels this request can't part the steps.
-    await run_in_threadpool(take, services, upload)
+    await run_in_threadpool(take, services, upload, caller)
     answer = Accepted(task_id=upload.task_id, status=Status.PENDING, links=links(upload.task_id))
     response.headers["Location"] = answer.links.status
     return answer
@@ -76,7 +80,7 @@ def refuse_if_full(services: Services) -> None:
         raise queue_full()
 
 
-def take(services: Services, upload: Upload) -> None:
+def take(services: Services, upload: Upload, caller: Caller) -> None:
     """Accept the job and publish it.
 
     Raises:
@@ -88,6 +92,7 @@ def take(services: Services, upload: Upload) -> None:
     record = JobRecord(
         id=upload.task_id,
         state=JobState.WAITING,
+        owner=caller.name,
         source="upload",
         file_name=upload.file_name,
         size_bytes=upload.size_bytes,
