@@ -6,6 +6,7 @@ Memory stays flat: uvicorn stops reading the socket while a block is written.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -43,6 +44,7 @@ class Upload:
     file_name: str
     size_bytes: int
     request: JobRequest
+    sha256: str = ""  # of the recording, where it was asked for
 
 
 class Receiver:
@@ -75,8 +77,11 @@ class Receiver:
             raise too_large(self._limit_bytes)
         boundary_of(request.headers.get("content-type", ""))
 
-    async def receive(self, request: Request) -> Upload:
+    async def receive(self, request: Request, *, hashed: bool = False) -> Upload:
         """Read the whole body. On any failure, disconnects included, nothing is left of it.
+
+        Args:
+            hashed: Tell the recording's SHA-256, too.
 
         Raises:
             BadRequest, InvalidRequest, EmptyRecording, NotWav, TooLarge, UploadStalled, DiskFull, and
@@ -84,7 +89,8 @@ class Receiver:
         """
         task_id = new_task_id()
         folder = self._cache.folder(task_id)
-        recording = RecordingFile(self._cache, folder, self._limit_bytes)
+        digest = hashlib.sha256() if hashed else None
+        recording = RecordingFile(self._cache, folder, self._limit_bytes, digest)
         form = RecordingForm(boundary_of(request.headers.get("content-type", "")), recording, self._engines)
         try:
             await self._in_thread(self._cache.require_space, declared_bytes(request) or 0)
@@ -94,7 +100,8 @@ class Receiver:
             with anyio.CancelScope(shield=True):
                 await self._in_thread(recording.discard)
             raise
-        return Upload(task_id, folder, form.file_name, recording.size_bytes, form.request)
+        sha256 = digest.hexdigest() if digest else ""
+        return Upload(task_id, folder, form.file_name, recording.size_bytes, form.request, sha256)
 
     async def _read(self, request: Request, form: RecordingForm) -> None:
         received_bytes = 0

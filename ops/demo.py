@@ -29,8 +29,11 @@ def run_demo(settings: Settings, recording: Path) -> int:
     with tempfile.TemporaryDirectory(prefix="transcription-demo-") as name:
         folder = Path(name)
         private = {
-            "data_dir": folder, "cache_dir": folder / "cache",
-            "gateway_host": "127.0.0.1", "gateway_port": 0, "flower_port": 0,
+            "data_dir": folder,
+            "cache_dir": folder / "cache",
+            "gateway_host": "127.0.0.1",
+            "gateway_port": 0,
+            "flower_port": 0,
         }
         stack = Stack(settings.model_copy(update=private), console.print, private=True)
         try:
