@@ -10,7 +10,7 @@ from fastapi import Depends
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 
-from gateway import backlog, cancel, download, health, openapi, problems, release, status, submit
+from gateway import backlog, cancel, download, health, jobs, openapi, problems, release, status, submit, usage
 from gateway.access import identify
 from gateway.middleware import Envelope
 from gateway.services import Services, create_services
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from worker.settings import Settings
 
-ROOMS = (submit, status, download, cancel, release, backlog)
+ROOMS = (submit, status, download, cancel, release, jobs, backlog, usage)
 OPEN_ROOMS = (health,)  # whoever asks: everything else is for callers who are known (gateway.access)
 CORS_METHODS = ("GET", "HEAD", "POST", "DELETE")
 CORS_REQUEST_HEADERS = ("Authorization", "X-API-Key", "Idempotency-Key", "X-Request-ID", "Content-Type")

@@ -30,9 +30,9 @@ class InvalidRequest(RequestError):
     code = "invalid_request"
     http_status = 422
 
-    def __init__(self, message: str, *, field: str, kind: str) -> None:
+    def __init__(self, message: str, *, field: str, kind: str, place: str = "body") -> None:
         super().__init__(message)
-        self.field_errors: list[dict[str, Any]] = [{"loc": ["body", field], "msg": message, "type": kind}]
+        self.field_errors: list[dict[str, Any]] = [{"loc": [place, field], "msg": message, "type": kind}]
 
 
 class NotMultipart(RequestError):

@@ -36,6 +36,11 @@ _BY_RECORD = {
 }
 
 
+def by_record(state: JobState) -> Status:
+    """The word for a record's state, where Celery is not asked."""
+    return _BY_RECORD[state]
+
+
 def project(celery_state: str, record: JobRecord) -> Status:
     """The one word for a job's state.
 

@@ -72,6 +72,7 @@ class Attempt:
         self.worker: str = request.hostname
         self.folder = tools.cache.folder(self.task_id)
         self.options = JobOptions()
+        self.result_bytes = 0
         self.reporter = Reporter(tools.store, self.task_id, self.lease, publish=task.update_state)
 
     def carry_out(self) -> dict[str, Any]:
@@ -131,9 +132,10 @@ class Attempt:
         return replace(transcript, warnings=warnings, engine_reason=choice.reason)
 
     def settle(self, transcript: Transcript) -> None:
-        document = to_document(self.task_id, transcript)
+        content = to_document(self.task_id, transcript).model_dump_json().encode()
+        self.result_bytes = len(content)
         try:
-            write_durably(self.folder.result(self.lease), document.model_dump_json().encode())
+            write_durably(self.folder.result(self.lease), content)
         except FileNotFoundError as exc:  # the job was released meanwhile, folder and all
             raise Abandoned("gone") from exc
 
@@ -141,6 +143,7 @@ class Attempt:
         result = self.folder.result(self.lease)
         fields = {
             "result": result.name,
+            "stored_bytes": self.result_bytes,  # all that is kept: tidy_up removes the rest
             "engine": transcript.engine,
             "model": transcript.model,
             "duration_s": transcript.duration_s,

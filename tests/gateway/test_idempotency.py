@@ -24,6 +24,7 @@ from worker.streams import GROUP
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Iterator
     from pathlib import Path
 
     import httpx
@@ -153,14 +154,23 @@ def test_a_key_goes_with_its_job(served: Service, jobs: Jobs) -> None:
     assert task_id_of(post(served)) not in {released, expired}
 
 
-def test_a_repetition_needs_no_room(limited: Service) -> None:
+@pytest.fixture
+def for_two(limited: Service) -> Iterator[Service]:
+    """A gateway where two jobs may wait; none does, before and after."""
     with limited.redis.client() as client:
         client.flushall()
-    first = task_id_of(post(limited))
-    task_id_of(post(limited, key="l"))
-    full = post(limited, key="m")
+        yield limited
+        client.flushall()
+    for _, folder in Cache(limited.cache).folders():
+        folder.remove()
+
+
+def test_a_repetition_needs_no_room(for_two: Service) -> None:
+    first = task_id_of(post(for_two))
+    task_id_of(post(for_two, key="l"))
+    full = post(for_two, key="m")
     assert (full.status_code, full.json()["code"]) == (503, "queue_full")
-    assert task_id_of(post(limited)) == first
+    assert task_id_of(post(for_two)) == first
 
 
 def test_a_gateway_that_died_after_the_record_was_written(served: Service, jobs: Jobs) -> None:

@@ -235,6 +235,15 @@ class JobStore:
         rank = cast("int | None", self._client.zrank(keys.WAITING_INDEX, task_id))
         return None if rank is None else rank + 1
 
+    def positions(self, task_ids: Iterable[str]) -> dict[str, int]:
+        """As ``position``, of several; without those that do not wait."""
+        ids = list(task_ids)
+        pipe = self._client.pipeline(transaction=False)
+        for task_id in ids:
+            pipe.zrank(keys.WAITING_INDEX, task_id)
+        found = zip(ids, pipe.execute(), strict=True)
+        return {task_id: rank + 1 for task_id, rank in found if rank is not None}
+
     def known(self, task_ids: Iterable[str]) -> set[str]:
         """Those of the ids that have a record."""
         ids = list(task_ids)
