@@ -11,7 +11,7 @@ import pytest
 
 from tests.gateway.callers import ALICE, CLIENT_KEYS, key
 from tests.support.service import ROOT, SAMPLE
-from worker.jobs.keys import ENDED_INDEX
+from worker.jobs.keys import AUDIO, ENDED_INDEX, STORED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -114,6 +114,9 @@ def transcribed(service: Service, client: redis.Redis) -> tuple[str, Traces]:
     assert any(place.startswith("once:") for place in places)
     assert any(place.startswith("jobs:of:alice:completed") for place in places)
     assert any("result." in place for place in places)
+    (result,) = (path for path in service.cache.rglob("result.*"))
+    assert client.hget(STORED, "alice") == str(result.stat().st_size)
+    assert 20_000 < int(str(client.hget(AUDIO, "alice"))) < 30_000
     return task_id, traces
 
 
@@ -121,6 +124,7 @@ def test_nothing_is_left_of_a_released_job(guarded: Service, client: redis.Redis
     task_id, traces = transcribed(guarded, client)
     assert guarded.http.delete(f"/release/{task_id}").status_code == httpx.codes.NO_CONTENT
     assert traces.found() == []
+    assert client.hget(STORED, "alice") == "0"
 
 
 def test_nothing_is_left_of_an_expired_job(guarded: Service, client: redis.Redis) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from worker.jobs import keys
 from worker.jobs.admission import Admission, OwnerLimits, Verdict
-from worker.jobs.estimate import Load
+from worker.jobs.estimate import Counts, Load
+from worker.jobs.moves import Fence, MoveOutcome
 from worker.jobs.priority import Priority, accepted_at, waiting_score
 from worker.jobs.record import ANONYMOUS, JobRecord
 from worker.jobs.states import JobState, sources_of
@@ -26,37 +25,6 @@ _END_OF_TIME = 1e10  # Unix seconds: in 2286
 _SCRIPTS = Path(__file__).parent / "scripts"
 _NO_LIMITS = OwnerLimits()
 _MOVE_KEYS = [keys.WAITING_INDEX, keys.RUNNING_INDEX, keys.ENDED_INDEX, keys.LOAD]
-
-
-class Fence(StrEnum):
-    """Who may make a move; see move.lua."""
-
-    HOLD = "hold"
-    TAKE = "take"
-    LOST = "lost"
-    NONE = "none"
-
-
-class MoveOutcome(StrEnum):
-    MOVED = "moved"
-    GONE = "gone"
-    ENDED = "ended"
-    ILLEGAL = "illegal"
-    LOST = "lost"
-    DUPLICATE = "duplicate"
-
-
-@dataclass(frozen=True)
-class Counts:
-    """``oldest_waiting``: when the job that has waited longest was accepted, in Unix seconds."""
-
-    waiting_by_priority: dict[Priority, int]
-    running: int
-    oldest_waiting: float | None
-
-    @property
-    def waiting(self) -> int:
-        return sum(self.waiting_by_priority.values())
 
 
 class JobStore:
