@@ -6,10 +6,12 @@ not. The caller is known before a body is read.
 
 import math
 import time
+from collections.abc import Collection
 from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from starlette.datastructures import Headers
 
 from gateway.errors import Forbidden, TooManyFailures, Unauthorized
 from gateway.keys import EVERYONE, Caller, Role
@@ -31,9 +33,11 @@ async def identify(
     """Whose request this is.
 
     Raises:
+        Forbidden: without keys, a browser sent it for a page of another origin.
         Unauthorized, TooManyFailures: the latter for right keys, too, or it would tell them from wrong ones.
     """
     if services.keys.is_open:
+        refuse_foreign_page(request.headers, services.settings.allowed_origins)
         return EVERYONE
     secret = bearer.credentials if bearer else header
     if not secret:
@@ -51,6 +55,17 @@ async def identify(
         raise Unauthorized("this API key is not known")
     request.state.caller = caller.name
     return caller
+
+
+def refuse_foreign_page(headers: Headers, allowed: Collection[str]) -> None:
+    """Keep pages of other origins from using the visitor's own open service.
+
+    A browser sends an upload for any page, and only keeps the answer from it; with keys it would lack one.
+    """
+    origin = headers.get("origin")
+    is_own = origin is None or origin.partition("://")[2] == headers.get("host")
+    if not is_own and not {origin, "*"} & {*allowed}:
+        raise Forbidden("pages of this origin may not use the API: see CORS_ORIGINS")
 
 
 CallerOf = Annotated[Caller, Depends(identify)]

@@ -28,7 +28,7 @@ MEANINGS = {
     "empty_recording": "The field `file` has no bytes in it.",
     "engine_failed": "The engine broke off on this recording.",
     "engine_unavailable": "The engine or its model can't be loaded on the worker.",
-    "forbidden": "This needs a key with the operator's role.",
+    "forbidden": "This needs an operator's key, or, without keys, a page of an origin in CORS_ORIGINS.",
     "gone": "The job was released or has expired. Its files are no more.",
     "idempotency_key_reused": "This Idempotency-Key came with another request, whose job is still there.",
     "input_missing": "The recording is no longer in the cache. Submit it again.",

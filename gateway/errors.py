@@ -6,7 +6,7 @@ RequestError
 ├── UploadStalled     the client stopped sending in the middle of the body
 ├── AlreadyEnded      a job that has ended can't be cancelled
 ├── Unauthorized      no API key, or one that is not known
-├── Forbidden         the key is known, but has not the operator's role
+├── Forbidden         the key has not the operator's role, or the page not the right origin
 ├── KeyReused         the Idempotency-Key came with another request before
 ├── InFlight          the request with this Idempotency-Key is still being taken
 ├── TooManyFailures   too many wrong API keys came from this address

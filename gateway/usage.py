@@ -4,7 +4,6 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from gateway.access import OperatorOf
-from gateway.errors import Forbidden
 from gateway.openapi import problems
 from gateway.services import ServicesOf
 from gateway.status import Status, by_record
@@ -24,7 +23,7 @@ class Usage(BaseModel):
     owners: list[OwnerUsage] = Field(description="Everyone who ever had a job, by name.")
 
 
-@router.get("/usage", tags=["operator"], responses=problems(Forbidden))
+@router.get("/usage", tags=["operator"], responses=problems())
 def read_usage(services: ServicesOf, _operator: OperatorOf) -> Usage:
     """Jobs, stored bytes and audio of each owner. Needs an operator's key."""
     return Usage(

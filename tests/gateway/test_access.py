@@ -10,7 +10,10 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from starlette.datastructures import Headers
 
+from gateway.access import refuse_foreign_page
+from gateway.errors import Forbidden
 from gateway.failures import BURST, REFILL_S
 from ops.stack import free_port
 from tests.gateway.callers import ALICE, BOB, CLIENT_KEYS, OPERATOR_KEY, OPS, key
@@ -192,9 +195,39 @@ def test_pages_of_allowed_origins_may_call(guarded: Service) -> None:
 
 
 def test_no_origin_is_allowed_by_default(served: Service) -> None:
-    answer = served.http.get("/queue", headers={"origin": ORIGIN})
+    answer = served.http.get("/health/live", headers={"origin": ORIGIN})
     assert answer.status_code == 200
     assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"), [(ORIGIN, 403), ("null", 403), ("http://127.0.0.1:{port}", 202), (None, 202)]
+)
+def test_without_keys_a_page_of_another_origin_is_refused(
+    served: Service, origin: str | None, status: int
+) -> None:
+    """A browser sends the upload without asking first: only the answer would be kept from the page."""
+    headers = {"origin": origin.format(port=served.port)} if origin else {}
+    answer = served.http.post("/transcribe", files=FILES, headers=headers)
+    assert answer.status_code == status
+    assert status == 202 or answer.json()["code"] == "forbidden"
+
+
+def test_with_keys_the_origin_does_not_matter(guarded: Service) -> None:
+    headers = {**key(ALICE), "origin": "https://other.example"}
+    assert guarded.http.get("/queue", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("allowed", "is_refused"), [([], True), (["https://b"], True), ([ORIGIN], False), (["*"], False)]
+)
+def test_without_keys_cors_origins_lets_pages_in(allowed: list[str], is_refused: bool) -> None:
+    headers = Headers({"host": "127.0.0.1:8000", "origin": ORIGIN})
+    if is_refused:
+        with pytest.raises(Forbidden):
+            refuse_foreign_page(headers, allowed)
+    else:
+        refuse_foreign_page(headers, allowed)
 
 
 def start(service: Service, **settings: str) -> subprocess.CompletedProcess[str]:
