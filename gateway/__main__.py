@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 import sys
@@ -10,13 +11,16 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from gateway.app import create_app
+from gateway.keys import BadKeys
 from gateway.protocol import BoundedProtocol
+from gateway.services import create_services
 from worker.logs import configure_logging, get_logger
 from worker.settings import load_settings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from gateway.keys import KeyRing
     from worker.settings import Settings
 
 log = get_logger(__name__)
@@ -29,11 +33,35 @@ SHUTDOWN_WITHIN_S = 30
 def main() -> int:
     settings = load_settings()
     configure_logging(settings, "gateway")
+    try:
+        services = create_services(settings)
+    except BadKeys as exc:
+        sys.stderr.write(f"{exc}\n")
+        return 2
     listener = listen(settings)
     host, port = listener.getsockname()[:2]
+    if services.keys.is_open and not may_be_open(settings, host):
+        sys.stderr.write(
+            f"GATEWAY_HOST: without API_KEYS only loopback is listened on, not {host}: "
+            "set API_KEYS, or ALLOW_ANONYMOUS=true\n"
+        )
+        return 2
     log.info("gateway_listening", host=host, port=port)
-    uvicorn.Server(server_config(create_app(settings))).run(sockets=[listener])
+    say_who_may(services.keys)
+    uvicorn.Server(server_config(create_app(settings, services))).run(sockets=[listener])
     return 0
+
+
+def may_be_open(settings: Settings, host: str) -> bool:
+    """Whether everyone who reaches this address may use the service."""
+    return settings.allow_anonymous or ipaddress.ip_address(host.partition("%")[0]).is_loopback
+
+
+def say_who_may(keys: KeyRing) -> None:
+    if keys.is_open:
+        log.warning("api_is_open", reason="no API_KEYS are set: whoever reaches this address may do anything")
+    else:
+        log.info("api_keys_loaded", keys=len(keys))
 
 
 def listen(settings: Settings) -> socket.socket:

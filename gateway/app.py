@@ -6,9 +6,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
+from fastapi import Depends
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 
-from gateway import backlog, cancel, download, health, openapi, problems, release, status, submit
+from gateway import backlog, cancel, download, health, jobs, openapi, problems, release, status, submit, usage
+from gateway.access import identify
 from gateway.middleware import Envelope
 from gateway.services import Services, create_services
 from worker import __version__
@@ -20,7 +23,11 @@ if TYPE_CHECKING:
 
     from worker.settings import Settings
 
-ROOMS = (submit, status, download, cancel, release, backlog, health)
+ROOMS = (submit, status, download, cancel, release, jobs, backlog, usage)
+OPEN_ROOMS = (health,)  # whoever asks: everything else is for callers who are known (gateway.access)
+CORS_METHODS = ("GET", "HEAD", "POST", "DELETE")
+CORS_REQUEST_HEADERS = ("Authorization", "X-API-Key", "Idempotency-Key", "X-Request-ID", "Content-Type")
+CORS_ANSWER_HEADERS = ("Location", "Retry-After", "X-Request-ID", "Content-Disposition", "ETag")
 DESCRIPTION = "Post a recording, get a task id, poll its status, fetch the transcript as JSON or Markdown."
 
 
@@ -41,9 +48,19 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
     app.state.services = services or create_services(settings)
     app.state.probe_limiter = anyio.CapacityLimiter(health.PROBES)
     for room in ROOMS:
+        app.include_router(room.router, dependencies=[Depends(identify)])
+    for room in OPEN_ROOMS:
         app.include_router(room.router)
     problems.install(app)
     openapi.install(app)
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=CORS_METHODS,
+            allow_headers=CORS_REQUEST_HEADERS,
+            expose_headers=CORS_ANSWER_HEADERS,
+        )
     app.add_middleware(Envelope)
     return app
 

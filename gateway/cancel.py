@@ -6,6 +6,7 @@ from typing import Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
+from gateway.access import CallerOf
 from gateway.errors import AlreadyEnded
 from gateway.lookup import find
 from gateway.openapi import problems
@@ -36,13 +37,13 @@ class CancelledJob(BaseModel):
         **problems(JobNotFound, AlreadyEnded, JobGone),
     },
 )
-def cancel(task_id: str, response: Response, services: ServicesOf) -> CancelledJob:
+def cancel(task_id: str, response: Response, services: ServicesOf, caller: CallerOf) -> CancelledJob:
     """Stop a job: a waiting one never runs, a running one is killed. Its recording is removed.
 
     Safe to repeat, and a repetition finishes what was cut short.
     """
-    end(services, find(services.store, task_id))
-    stopped = is_stopped(services, find(services.store, task_id), kill=True)
+    end(services, find(services.store, task_id, caller))
+    stopped = is_stopped(services, find(services.store, task_id, caller), kill=True)
     services.cache.folder(task_id).remove()
     services.dispatch.mark_cancelled(task_id)
     log.info("job_cancelled", task_id=task_id, stopped=stopped)
@@ -61,6 +62,7 @@ def end(services: Services, record: JobRecord) -> None:
         step=record.step,
         now=time.time(),
         fence=Fence.NONE,
+        fields={"stored_bytes": 0},
     )
     if outcome is MoveOutcome.ENDED:
         raise AlreadyEnded("the job has ended already: there is nothing to cancel")

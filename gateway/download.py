@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Query, Response
 
+from gateway.access import CallerOf
 from gateway.errors import InvalidRequest, ResultMissing
 from gateway.lookup import find
 from gateway.openapi import problems
@@ -70,11 +71,12 @@ WRITERS: dict[Format, Callable[[Document], str]] = {
 def download(
     task_id: str,
     services: ServicesOf,
+    caller: CallerOf,
     fmt: Annotated[Format | None, Query(description="Goes before Accept; default json.")] = None,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Response:
     """The result of a completed job."""
-    record = find(services.store, task_id)
+    record = find(services.store, task_id, caller)
     require_completed(record)
     chosen = fmt or preferred(accept)
     headers = {
@@ -85,7 +87,7 @@ def download(
     try:
         return render(services.cache.folder(task_id), record, chosen, headers)
     except FileNotFoundError as exc:
-        find(services.store, task_id)  # released or expired in this very moment: 410
+        find(services.store, task_id, caller)  # released or expired in this very moment: 410
         log.exception("result_missing", task_id=task_id)
         raise ResultMissing("the job is completed, but its result is no longer in the cache") from exc
 

@@ -5,6 +5,13 @@ RequestError
 ├── UnsupportedBody   the body is of a kind that this endpoint does not take
 ├── UploadStalled     the client stopped sending in the middle of the body
 ├── AlreadyEnded      a job that has ended can't be cancelled
+├── Unauthorized      no API key, or one that is not known
+├── Forbidden         the key has not the operator's role, or the page not the right origin
+├── KeyReused         the Idempotency-Key came with another request before
+├── InFlight          the request with this Idempotency-Key is still being taken
+├── TooManyFailures   too many wrong API keys came from this address
+├── TooManyWaiting    as many of the key's jobs wait as may
+├── TooMuchStored     the key's jobs hold as many bytes as they may
 └── WrongMethod       the path exists, the method does not
 ServiceError
 └── ResultMissing     a completed job's result is not where its record says
@@ -41,6 +48,45 @@ class UploadStalled(RequestError):
 class AlreadyEnded(RequestError):
     code = "already_ended"
     http_status = 409
+
+
+class Unauthorized(RequestError):
+    code = "unauthorized"
+    http_status = 401
+
+
+class Forbidden(RequestError):
+    code = "forbidden"
+    http_status = 403
+
+
+class KeyReused(RequestError):
+    code = "idempotency_key_reused"
+    http_status = 422
+
+
+class InFlight(RequestError):
+    code = "request_in_flight"
+    http_status = 409
+    retryable = True
+
+
+class TooManyFailures(RequestError):
+    code = "too_many_failures"
+    http_status = 429
+    retryable = True
+
+
+class TooManyWaiting(RequestError):
+    code = "too_many_waiting"
+    http_status = 429
+    retryable = True
+
+
+class TooMuchStored(RequestError):
+    code = "too_much_stored"
+    http_status = 429
+    retryable = True
 
 
 class WrongMethod(RequestError):

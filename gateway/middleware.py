@@ -137,6 +137,7 @@ class Exchange:
             status=self._status,
             duration_ms=self._duration_ms,
             task_id=task_id_of(self._scope),
+            owner=self._scope.get("state", {}).get("caller"),
             received_bytes=self._received_bytes,
             sent_bytes=self._sent_bytes,
         )

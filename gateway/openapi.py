@@ -6,6 +6,7 @@ from collections import defaultdict
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from gateway.errors import Forbidden, TooManyFailures, Unauthorized
 from gateway.job_request import QUERY_FIELDS, JobRequest
 from gateway.problems import MEDIA_TYPE, Problem
 from worker.errors import BrokerAway, ServiceError
@@ -20,7 +21,7 @@ Responses = dict[int | str, dict[str, Any]]
 def problems(*errors: type[ServiceError]) -> Responses:
     """The answers that stand for these errors and for those of every endpoint, one a status."""
     codes: dict[int, list[str]] = defaultdict(list)
-    always: list[type[ServiceError]] = [BrokerAway, ServiceError]
+    always: list[type[ServiceError]] = [Unauthorized, Forbidden, TooManyFailures, BrokerAway, ServiceError]
     for error in [*errors, *always]:
         codes[error.http_status].append(error.code)
     return {status: _problem(status, names) for status, names in sorted(codes.items())}
@@ -31,7 +32,7 @@ def _problem(status: int, codes: list[str]) -> dict[str, Any]:
         "model": Problem,
         "description": f"{HTTPStatus(status).phrase}: {', '.join(codes)}",
     }
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
         answer["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
     return answer
 

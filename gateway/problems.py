@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from gateway.errors import InvalidRequest, WrongMethod
+from gateway.errors import InvalidRequest, Unauthorized, WrongMethod
 from worker.errors import BadRequest, BrokerAway, JobNotFound, ServiceError, Unavailable
 from worker.logs import get_logger
 from worker.patience import is_away
@@ -124,5 +124,7 @@ def _plain(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def _headers(exc: Exception, error: ServiceError) -> dict[str, str]:
     headers = dict(exc.headers or {}) if isinstance(exc, HTTPException) else {}
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = 'Bearer realm="transcription"'
     wait_s = error.retry_after_s or (RETRY_AFTER_S if isinstance(error, Unavailable) else None)
     return headers if wait_s is None else {**headers, "Retry-After": str(wait_s)}

@@ -16,6 +16,7 @@ from worker.cache.folder import RETRY_AFTER_FULL_DISK_S, sync_folder
 from worker.errors import DiskFull, EmptyRecording, TooLarge
 
 if TYPE_CHECKING:
+    import hashlib
     from collections.abc import Iterator
 
     from worker.cache import Cache, JobFolder
@@ -32,9 +33,13 @@ class RecordingFile:
 
     Args:
         limit_bytes: Size at which the recording is refused.
+        digest: Fed with every byte.
     """
 
-    def __init__(self, cache: Cache, folder: JobFolder, limit_bytes: int) -> None:
+    def __init__(
+        self, cache: Cache, folder: JobFolder, limit_bytes: int, digest: hashlib._Hash | None = None
+    ) -> None:
+        self._digest = digest
         self._cache = cache
         self._folder = folder
         self._limit_bytes = limit_bytes
@@ -54,6 +59,8 @@ class RecordingFile:
         self.size_bytes += len(data)
         if self.size_bytes > self._limit_bytes:
             raise too_large(self._limit_bytes)
+        if self._digest is not None:
+            self._digest.update(data)
         if data:
             with _full_disk_told():
                 (self._file or self._opened(len(data))).write(data)

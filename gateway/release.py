@@ -5,6 +5,8 @@ from typing import Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
+from gateway.access import CallerOf
+from gateway.keys import Caller
 from gateway.lookup import absent
 from gateway.openapi import problems
 from gateway.services import Services, ServicesOf
@@ -36,12 +38,12 @@ class Stopping(BaseModel):
         **problems(JobNotFound, JobGone),
     },
 )
-def release(task_id: str, services: ServicesOf) -> Response:
+def release(task_id: str, services: ServicesOf, caller: CallerOf) -> Response:
     """Remove a job: its files, its record, and the work on it."""
-    record = services.store.release(task_id) if is_task_id(task_id) else None
+    record = services.store.release(task_id, caller.name) if is_task_id(task_id) else None
     if record is None:
-        clean_up_again(services, task_id)
-        raise absent(services.store, task_id)
+        clean_up_again(services, task_id, caller)
+        raise absent(services.store, task_id, caller)
     stopped = is_stopped(services, record, kill=record.state is JobState.RUNNING)
     remove(services, task_id)
     log.info("job_released", task_id=task_id, state=record.state, stopped=stopped)
@@ -57,9 +59,9 @@ def remove(services: Services, task_id: str) -> None:
         log.warning("result_not_forgotten", task_id=task_id, error=type(exc).__name__)
 
 
-def clean_up_again(services: Services, task_id: str) -> None:
+def clean_up_again(services: Services, task_id: str, caller: Caller) -> None:
     """Finish an earlier release that was cut short after the record had gone."""
-    if is_task_id(task_id) and services.store.is_gone(task_id):
+    if is_task_id(task_id) and services.store.is_gone(task_id, caller.name):
         remove(services, task_id)
 
 

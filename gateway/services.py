@@ -10,6 +10,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from gateway.dispatch import Dispatch
+from gateway.failures import FailureLimit
+from gateway.keys import KeyRing, load_keys
 from gateway.upload import Receiver
 from worker.app import create_app
 from worker.cache import Cache
@@ -31,10 +33,12 @@ class Services:
     cache: Cache
     dispatch: Dispatch
     receiver: Receiver
+    keys: KeyRing
+    failures: FailureLimit  # of the event loop alone
 
 
 def create_services(settings: Settings) -> Services:
-    """Connects to nothing yet."""
+    """Connects to nothing yet. Raises BadKeys."""
     client = _client(settings, REDIS_TIMEOUT_S)
     cache = create_cache(settings)
     return Services(
@@ -45,6 +49,8 @@ def create_services(settings: Settings) -> Services:
         cache=cache,
         dispatch=Dispatch(create_app(settings)),
         receiver=Receiver(cache, settings.max_upload_bytes, settings.job_engines, urls=url_rules(settings)),
+        keys=load_keys(settings),
+        failures=FailureLimit(),
     )
 
 

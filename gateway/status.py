@@ -8,6 +8,7 @@ from celery import states as celery_states
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from gateway.access import CallerOf
 from gateway.lookup import find
 from gateway.openapi import problems
 from gateway.services import Services, ServicesOf
@@ -33,6 +34,11 @@ _BY_RECORD = {
     JobState.COMPLETED: Status.COMPLETED,
     JobState.FAILED: Status.FAILED,
 }
+
+
+def by_record(state: JobState) -> Status:
+    """The word for a record's state, where Celery is not asked."""
+    return _BY_RECORD[state]
 
 
 def project(celery_state: str, record: JobRecord) -> Status:
@@ -91,12 +97,13 @@ class JobStatus(BaseModel):
 
 
 @router.get("/status/{task_id}", tags=["jobs"], responses=problems(JobNotFound, JobGone))
-def read_status(task_id: str, services: ServicesOf) -> JobStatus:
+def read_status(task_id: str, services: ServicesOf, caller: CallerOf) -> JobStatus:
     """How far a job is."""
-    # Celery before the record: an end that came in between is then seen in the record, which wins. (Celery
-    # calls any unknown id PENDING; the record tells.)
+    # The record first: whose job it is, and whether it is one (Celery calls any unknown id PENDING).
+    record = find(services.store, task_id, caller)
     celery_state = services.dispatch.state(task_id)
-    record = find(services.store, task_id)
+    if celery_state == celery_states.REVOKED:  # an end that came in between wins, and is in the record only
+        record = find(services.store, task_id, caller)
     status = project(celery_state, record)
     position = services.store.position(task_id) if status is Status.PENDING else None
     return view(record, status, position, eta_s(services, record, position))

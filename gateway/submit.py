@@ -7,19 +7,31 @@ exists whole or not at all.
 """
 
 import time
-from enum import StrEnum
+from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
-from gateway.errors import InvalidRequest, UnsupportedBody, UploadStalled
+from gateway.access import CallerOf
+from gateway.admission import limits_of, refusal, refuse_early
+from gateway.errors import (
+    InFlight,
+    InvalidRequest,
+    KeyReused,
+    TooManyWaiting,
+    TooMuchStored,
+    UnsupportedBody,
+    UploadStalled,
+)
+from gateway.idempotency import Claim, IdempotencyKey, claimed
+from gateway.keys import Caller
 from gateway.openapi import problems, submission
 from gateway.services import Services, ServicesOf
 from gateway.status import Links, Status, links
-from gateway.upload import Upload
+from gateway.upload import Upload, declared_bytes
 from worker.errors import BadRequest, BrokerAway, DiskFull, EmptyRecording, QueueFull, TooLarge
-from worker.jobs import JobRecord, JobState, JobStore
+from worker.jobs import Admission, JobRecord, JobState, Once
 from worker.logs import get_logger
 from worker.patience import AWAY
 
@@ -27,7 +39,6 @@ log = get_logger(__name__)
 router = APIRouter()
 
 PAUSES_S = (0.1, 0.5)  # between the tries to have a job accepted
-RETRY_AFTER_FULL_QUEUE_S = 60
 
 
 class Accepted(BaseModel):
@@ -52,35 +63,42 @@ class Accepted(BaseModel):
             TooLarge,
             UnsupportedBody,
             InvalidRequest,
+            InFlight,
+            KeyReused,
+            TooManyWaiting,
+            TooMuchStored,
             QueueFull,
             DiskFull,
         ),
     },
 )
-async def transcribe(request: Request, response: Response, services: ServicesOf) -> Accepted:
+async def transcribe(
+    request: Request,
+    response: Response,
+    services: ServicesOf,
+    caller: CallerOf,
+    idempotency_key: IdempotencyKey = None,
+) -> Accepted:
     """Upload a recording, or name its URL; a job is made of it."""
     services.receiver.check(request)
-    await run_in_threadpool(refuse_if_full, services)
-    upload = await services.receiver.receive(request)
-    request.state.task_id = upload.task_id
-    # In one thread, to its end: a shutdown that cancels this request can't part the steps.
-    await run_in_threadpool(take, services, upload)
-    answer = Accepted(task_id=upload.task_id, status=Status.PENDING, links=links(upload.task_id))
+    async with claimed(services.client, caller.name, idempotency_key) as claim:
+        if not claim.is_known:
+            await run_in_threadpool(refuse_early, services, caller.name, declared_bytes(request) or 0)
+        upload = await services.receiver.receive(request, caller.name, hashed=bool(claim.key))
+        request.state.task_id = upload.task_id
+        # In one thread, to its end: a shutdown that cancels this request can't part the steps.
+        task_id = await run_in_threadpool(take, services, upload, caller, claim)
+    request.state.task_id = task_id
+    answer = Accepted(task_id=task_id, status=Status.PENDING, links=links(task_id))
     response.headers["Location"] = answer.links.status
     return answer
 
 
-def refuse_if_full(services: Services) -> None:
-    """Spare the client an upload that would be refused at its end."""
-    if services.store.counts().waiting >= services.settings.max_waiting_jobs:
-        raise queue_full()
-
-
-def take(services: Services, upload: Upload) -> None:
-    """Accept the job and publish it.
+def take(services: Services, upload: Upload, caller: Caller, claim: Claim) -> str:
+    """Accept the job and publish it; its id, or that of the job that the same request made before.
 
     Raises:
-        QueueFull: and nothing is left of the upload.
+        QueueFull, TooManyWaiting, TooMuchStored, KeyReused: and nothing is left of the upload.
         BrokerAway: The store did not say whether it took the job. The folder stays: the record may exist,
             and an accepted job without its recording could only fail. If it does exist, the sweeper
             publishes the job; if not, it removes the folder after ORPHAN_GRACE_S.
@@ -88,6 +106,7 @@ def take(services: Services, upload: Upload) -> None:
     record = JobRecord(
         id=upload.task_id,
         state=JobState.WAITING,
+        owner=caller.name,
         source="upload" if upload.request.url is None else "url",
         url=upload.request.url or "",
         file_name=upload.file_name,
@@ -96,39 +115,49 @@ def take(services: Services, upload: Upload) -> None:
         priority=upload.request.priority,
         options=upload.request.options,
     )
-    answer = ask_to_accept(services.store, record, services.settings.max_waiting_jobs)
-    if answer is Answer.NO:
-        upload.folder.remove()
-        raise queue_full()
-    if answer is Answer.NONE:
+    answer = ask_to_accept(services, record, claim.once(upload.request, upload.sha256))
+    admission = answer.admission
+    if admission is None or (answer.is_late and not admission):
         raise BrokerAway(
             "the job store does not answer, and may or may not have taken this job: "
             f"ask for /status/{upload.task_id} before sending the recording again"
         )
-    publish(services, record)
+    if admission.task_id != record.id and not answer.is_late:
+        upload.folder.remove()
+    if not admission:
+        raise refusal(admission.verdict)
+    if admission.task_id == record.id:
+        publish(services, record)
+    return admission.task_id
 
 
-class Answer(StrEnum):
-    YES = "yes"
-    NO = "no"
-    NONE = "none"
+@dataclass(frozen=True)
+class Answer:
+    """``admission``: None where the store did not answer.
+
+    ``is_late``: an earlier try had no answer. The server may have it still before it, in the buffer of a
+    connection that we have given up, so "no" is no answer either.
+    """
+
+    admission: Admission | None
+    is_late: bool
 
 
-def ask_to_accept(store: JobStore, record: JobRecord, max_waiting: int) -> Answer:
+def ask_to_accept(services: Services, record: JobRecord, once: Once | None) -> Answer:
     """Have the record written; safe to repeat, so a lost answer is asked for again."""
-    unanswered = False
+    settings = services.settings
+    is_late = False
     for pause_s in (*PAUSES_S, 0):
         try:
-            accepted = store.accept(record, max_waiting=max_waiting)
+            admission = services.store.accept(
+                record, max_waiting=settings.max_waiting_jobs, limits=limits_of(settings), once=once
+            )
+            return Answer(admission, is_late)
         except AWAY as exc:
-            unanswered = True
+            is_late = True
             log.warning("accept_unanswered", task_id=record.id, error=type(exc).__name__)
             time.sleep(pause_s)
-            continue
-        # After a try without an answer, "the queue is full" is none either: the server may have that try
-        # still before it, in the buffer of a connection that we have given up.
-        return Answer.YES if accepted else (Answer.NONE if unanswered else Answer.NO)
-    return Answer.NONE
+    return Answer(None, is_late)
 
 
 def publish(services: Services, record: JobRecord) -> None:
@@ -137,7 +166,3 @@ def publish(services: Services, record: JobRecord) -> None:
         services.dispatch.publish(record.id, record.priority)
     except Exception as exc:  # noqa: BLE001  the job is accepted: no error may tell the client otherwise
         log.warning("publish_deferred", task_id=record.id, error=type(exc).__name__)
-
-
-def queue_full() -> QueueFull:
-    return QueueFull("too many jobs are waiting: try again later", retry_after_s=RETRY_AFTER_FULL_QUEUE_S)

@@ -6,6 +6,7 @@ Memory stays flat: uvicorn stops reading the socket while a block is written.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -55,6 +56,7 @@ class Upload:
     file_name: str
     size_bytes: int
     request: JobRequest
+    sha256: str = ""  # of the recording, where it was asked for
 
 
 class Receiver:
@@ -100,8 +102,11 @@ class Receiver:
         task_id = new_task_id()
         self._body(request, RecordingFile(self._cache, self._cache.folder(task_id), self._limit_bytes))
 
-    async def receive(self, request: Request, owner: str = ANONYMOUS) -> Upload:
+    async def receive(self, request: Request, owner: str = ANONYMOUS, *, hashed: bool = False) -> Upload:
         """Read the whole body. On any failure, disconnects included, nothing is left of it.
+
+        Args:
+            hashed: Tell the recording's SHA-256, too.
 
         Raises:
             BadRequest, InvalidRequest, EmptyRecording, TooLarge, UploadStalled, DiskFull, and
@@ -109,7 +114,8 @@ class Receiver:
         """
         task_id = new_task_id()
         folder = self._cache.folder(task_id)
-        recording = RecordingFile(self._cache, folder, self._limit_bytes)
+        digest = hashlib.sha256() if hashed else None
+        recording = RecordingFile(self._cache, folder, self._limit_bytes, digest)
         body = self._body(request, recording)
         try:
             await self._in_thread(self._cache.require_space, declared_bytes(request) or 0)
@@ -123,7 +129,8 @@ class Receiver:
             with anyio.CancelScope(shield=True):
                 await self._in_thread(recording.discard)
             raise
-        return Upload(task_id, folder, file_name, recording.size_bytes, body.request)
+        sha256 = digest.hexdigest() if digest else ""
+        return Upload(task_id, folder, file_name, recording.size_bytes, body.request, sha256)
 
     def _body(self, request: Request, recording: RecordingFile) -> Body:
         query = query_of(request)

@@ -1,4 +1,4 @@
-"""``python -m ops``: run (the local stack), demo, sweeper, dead."""
+"""``python -m ops``: run (the local stack), demo, sweeper, dead, key."""
 
 from __future__ import annotations
 
@@ -61,6 +61,20 @@ def manage_dead(settings: Settings, action: str, task_id: str | None) -> int:
     return 0
 
 
+def make_key(name: str, *, is_operator: bool) -> int:
+    from gateway.keys import BadKeys, Role, line_of, new_secret  # noqa: PLC0415
+
+    secret = new_secret()
+    try:
+        line = line_of(name, secret, Role.OPERATOR if is_operator else Role.CLIENT)
+    except BadKeys as exc:
+        sys.stderr.write(f"error: {exc}\n")
+        return 1
+    say(f"key, for {name} alone, shown this once:\n  {secret}")
+    say(f"entry of API_KEYS, or line of API_KEYS_FILE:\n  {line}")
+    return 0
+
+
 def say(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
@@ -68,7 +82,12 @@ def say(line: str) -> None:
 
 def main() -> int:
     arguments = parse_arguments()
-    settings = load_settings()
+    if arguments.command == "key":
+        return make_key(arguments.name, is_operator=arguments.operator)
+    return run_command(arguments, load_settings())
+
+
+def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.command == "sweeper":
         from ops.sweeper import run_sweeper  # noqa: PLC0415
 
@@ -101,6 +120,9 @@ def parse_arguments() -> argparse.Namespace:
     dead = commands.add_parser("dead", help="jobs whose every attempt died")
     dead.add_argument("action", choices=["list", "show", "retry", "drop"])
     dead.add_argument("task_id", nargs="?")
+    key = commands.add_parser("key", help="make an API key and print it, once")
+    key.add_argument("name", help="whose it is: letters, digits, '.', '_' and '-'")
+    key.add_argument("--operator", action="store_true", help="may see /usage and what else is the operator's")
     return parser.parse_args()
 
 

@@ -28,13 +28,19 @@ def run_demo(settings: Settings, recording: Path) -> int:
     console = Console(highlight=False)
     with tempfile.TemporaryDirectory(prefix="transcription-demo-") as name:
         folder = Path(name)
-        private = {"data_dir": folder, "cache_dir": folder / "cache", "gateway_port": 0, "flower_port": 0}
+        private = {
+            "data_dir": folder,
+            "cache_dir": folder / "cache",
+            "gateway_host": "127.0.0.1",
+            "gateway_port": 0,
+            "flower_port": 0,
+        }
         stack = Stack(settings.model_copy(update=private), console.print, private=True)
         try:
             with console.status("starting the service (redis, gateway, worker, sweeper, flower)"):
                 stack.start()
             console.print(f"API {stack.api_url}  docs {stack.api_url}/docs  Flower {stack.flower_url}")
-            markdown = transcribe(stack.api_url, recording, console)
+            markdown = transcribe(stack.api_url, recording, console, stack.api_key)
         finally:
             with console.status("stopping the service"):
                 stack.stop()
@@ -42,9 +48,10 @@ def run_demo(settings: Settings, recording: Path) -> int:
     return 0
 
 
-def transcribe(api_url: str, recording: Path, console: Console) -> str:
+def transcribe(api_url: str, recording: Path, console: Console, api_key: str = "") -> str:
     """Upload, follow, download: what any client does."""
-    with httpx.Client(base_url=api_url, timeout=60) as client:
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    with httpx.Client(base_url=api_url, timeout=60, headers=headers) as client:
         with recording.open("rb") as file:
             answer = client.post("/transcribe", files={"file": (recording.name, file, "audio/wav")})
         job = accepted(answer).json()

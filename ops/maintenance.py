@@ -66,6 +66,7 @@ class Keeper:
         remove_orphans(self.cache, self.store, self.settings.orphan_grace_s)
         remove_strays(self.cache, self.store)
         self.drop_dead_of_gone()
+        self.drop_entries_of_gone()
 
     def reclaim(self) -> None:
         """Give the entries of silent workers to others."""
@@ -120,6 +121,19 @@ class Keeper:
         for entry in entries:
             if entry.task_id not in known:
                 streams.drop_dead(self.client, TRANSCRIBE_QUEUE, entry.entry_id)
+
+    def drop_entries_of_gone(self) -> None:
+        """Delete what waits in the queue for jobs that are gone; a worker would only pass over it.
+
+        A record is written before its entry, so an entry without a record has lost it.
+        """
+        counts = self.store.counts()
+        if streams.entry_count(self.client, TRANSCRIBE_QUEUE) <= counts.waiting + counts.running:
+            return
+        for task_id in streams.drop_tasks(
+            self.client, TRANSCRIBE_QUEUE, lambda task_ids: task_ids - self.store.known(task_ids)
+        ):
+            log.info("entry_dropped", task_id=task_id)
 
     def publish_gauges(self) -> None:
         counts = self.store.counts()

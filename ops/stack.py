@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import redis
 
+from gateway.keys import Role, line_of, new_secret
 from ops.processes import Child, describe_status
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ class Stack:
         self.redis_url = settings.redis_url.get_secret_value()
         embedded = private or "redis_url" not in settings.model_fields_set
         self._redis_port = free_port() if embedded else 0
+        # Where the operator's keys guard the gateway, a private stack has one of its own.
+        has_keys = bool(settings.api_keys.get_secret_value() or settings.api_keys_file)
+        self.api_key = new_secret() if private and has_keys else ""
         self._lock: IO[str] | None = None
         self._last_answer = ""
 
@@ -153,6 +157,7 @@ class Stack:
             "GATEWAY_HOST": self._settings.gateway_host,
             "GATEWAY_PORT": str(self.gateway_port),
             "CACHE_DIR": str(self._settings.cache_dir.absolute()),
+            **({"API_KEYS": line_of("demo", self.api_key, Role.CLIENT)} if self.api_key else {}),
         }
 
     def _wait_until(self, condition: Callable[[], bool], what: str) -> None:

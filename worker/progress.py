@@ -78,7 +78,7 @@ class Reporter:
 
     def received(self, size_bytes: int) -> None:
         """The recording is there; its size was unknown until now."""
-        self._write({**self._own_step(FETCH_SHARE), "size_bytes": size_bytes})
+        self._write({**self._own_step(FETCH_SHARE), "size_bytes": size_bytes, "stored_bytes": size_bytes})
 
     def limit(self, seconds: float) -> None:
         """The engine begins, and may run so long: the worker's guard kills what runs on."""

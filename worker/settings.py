@@ -6,6 +6,7 @@ Nothing reads the environment but ``Settings()``, which only entry points call. 
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,7 @@ from worker.sources.addresses import AddressPolicy, address_policy
 
 MIB = 1024**2
 GIB = 1024**3
+_ORIGIN = re.compile(r"https?://[^/\s,*]+")
 
 
 class Settings(BaseSettings):
@@ -40,6 +42,12 @@ class Settings(BaseSettings):
         GIB, ge=0, description="Free space that uploads must leave on the cache's disk."
     )
     max_waiting_jobs: int = Field(100_000, ge=1, description="Queue length at which new jobs get 503.")
+    max_waiting_per_key: int = Field(
+        0, ge=0, description="Waiting jobs of one API key at which it gets 429 for new ones; 0: no limit."
+    )
+    max_stored_bytes_per_key: int = Field(
+        0, ge=0, description="Bytes that one API key's jobs may hold in the cache, or 429; 0: no limit."
+    )
 
     max_duration_s: float = Field(
         86_400, ge=1, le=2_678_400, description="Longest recording transcribed, in seconds of its sound."
@@ -187,6 +195,18 @@ class Settings(BaseSettings):
 
     gateway_host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     gateway_port: int = Field(8000, ge=0, le=65535, description="Port the gateway listens on.")
+    api_keys: SecretStr = Field(
+        SecretStr(""),
+        description="Who may use the API, parted by commas: name:sha256 or name:sha256:operator "
+        "(docs/security.md).",
+    )
+    api_keys_file: str = Field("", description="A file with more of them, one a line; # begins a comment.")
+    allow_anonymous: bool = Field(
+        False, description="Without API keys, listen on other addresses than loopback, too."
+    )
+    cors_origins: str = Field(
+        "", description="Origins whose pages may call the API from a browser, parted by commas; * for all."
+    )
     flower_port: int = Field(5555, ge=0, le=65535, description="Port of Flower in the local stack.")
     data_dir: Path = Field(
         Path("var"), description="Where the local stack keeps its Redis data and logs; nothing else uses it."
@@ -215,10 +235,22 @@ class Settings(BaseSettings):
         address_policy(text, allow_private=False)
         return text
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, text: str) -> str:
+        for origin in _listed(text):
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin: use scheme://host or scheme://host:port")
+        return text
+
     @property
     def url_policy(self) -> AddressPolicy:
         """Where URLs may lead."""
         return address_policy(self.url_allow_hosts, allow_private=self.url_allow_private)
+
+    @property
+    def allowed_origins(self) -> list[str]:
+        return _listed(self.cors_origins)
 
     @property
     def job_engines(self) -> list[str]:

@@ -31,7 +31,6 @@ from worker.engines.protocol import Options
 from worker.errors import Cancelled, DiskFull, EngineFailed, InputMissing, Interrupted, JobError
 from worker.jobs import Fence, JobRecord, JobState, MoveOutcome, Priority
 from worker.jobs.options import JobOptions
-from worker.jobs.record import ANONYMOUS
 from worker.logs import get_logger
 from worker.patience import AWAY, is_away, patiently
 from worker.progress import CONVERT, FETCH, Abandoned, Reporter
@@ -74,7 +73,9 @@ class Attempt:
         self.worker: str = request.hostname
         self.folder = tools.cache.folder(self.task_id)
         self.options = JobOptions()
+        self.owner = ""
         self.url = ""
+        self.result_bytes = 0
         self.reporter = Reporter(tools.store, self.task_id, self.lease, publish=task.update_state)
 
     def carry_out(self) -> dict[str, Any]:
@@ -101,6 +102,7 @@ class Attempt:
         if claimed is None:
             raise Abandoned(MoveOutcome.GONE)
         self.options = claimed.options
+        self.owner = claimed.owner
         self.url = claimed.url
         log.info("job_claimed", worker=self.worker)
 
@@ -122,7 +124,7 @@ class Attempt:
         self.reporter.step(FETCH)
         fetched = bring_recording(
             self.url,
-            ANONYMOUS,
+            self.owner,
             self.folder.input,
             self.tools.settings,
             self.reporter.still_fetching,
@@ -162,9 +164,10 @@ class Attempt:
         return replace(transcript, warnings=warnings, engine_reason=choice.reason)
 
     def settle(self, transcript: Transcript) -> None:
-        document = to_document(self.task_id, transcript)
+        content = to_document(self.task_id, transcript).model_dump_json().encode()
+        self.result_bytes = len(content)
         try:
-            write_durably(self.folder.result(self.lease), document.model_dump_json().encode())
+            write_durably(self.folder.result(self.lease), content)
         except FileNotFoundError as exc:  # the job was released meanwhile, folder and all
             raise Abandoned("gone") from exc
 
@@ -172,6 +175,7 @@ class Attempt:
         result = self.folder.result(self.lease)
         fields = {
             "result": result.name,
+            "stored_bytes": self.result_bytes,  # all that is kept: tidy_up removes the rest
             "engine": transcript.engine,
             "model": transcript.model,
             "duration_s": transcript.duration_s,

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -25,7 +25,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 from worker.app import create_app as create_celery
 from worker.cache import Cache, remove_orphans
-from worker.jobs import JobRecord, JobStore, new_task_id
+from worker.jobs import Admission, JobRecord, JobStore, new_task_id
 from worker.settings import Settings
 from worker.streams import GROUP
 
@@ -130,9 +130,9 @@ class LosesRedisBeforePublishing(Dispatch):
 class LosesRedisBeforeAccepting(JobStore):
     before: Callable[[], object]
 
-    def accept(self, record: JobRecord, *, max_waiting: int) -> bool:
+    def accept(self, record: JobRecord, **limits: Any) -> Admission:
         self.before()
-        return super().accept(record, max_waiting=max_waiting)
+        return super().accept(record, **limits)
 
 
 @contextmanager

@@ -180,7 +180,8 @@ def test_the_document_shows_every_way_in(served: Service) -> None:
     }
     assert "url" in content["application/json"]["schema"]["properties"]
     names = {parameter["name"] for parameter in operation["parameters"]}
-    assert names == {"language", "max_topics", "diarize", "topics", "engine", "priority"}
+    options = {"language", "max_topics", "diarize", "topics", "engine", "priority"}
+    assert names == {*options, "Idempotency-Key"}
     assert "415" in operation["responses"]
 
 

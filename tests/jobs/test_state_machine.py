@@ -1,7 +1,8 @@
 """Any order of what can befall jobs: two workers, deliveries, losses, ends, releases, expiry.
 
-Hypothesis looks for an order that breaks the table of moves, the one commit, the fence or the indexes. The
-server is real, and so are the deliveries: pending entries of a stream, as the transport makes them.
+Hypothesis looks for an order that breaks the table of moves, the one commit, the fence, the indexes, the
+owners' books, or the keys by which a request is one job. The server is real, and so are the deliveries:
+pending entries of a stream, as the transport makes them.
 """
 
 from __future__ import annotations
@@ -22,8 +23,20 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from worker.jobs import MOVES, Fence, JobRecord, JobState, JobStore, MoveOutcome, new_task_id
-from worker.jobs.keys import ENDED_INDEX, RUNNING_INDEX, WAITING_INDEX
+from worker.jobs import (
+    MOVES,
+    Fence,
+    JobRecord,
+    JobState,
+    JobStore,
+    MoveOutcome,
+    Once,
+    OwnerBooks,
+    OwnerLimits,
+    Verdict,
+    new_task_id,
+)
+from worker.jobs.keys import ENDED_INDEX, RUNNING_INDEX, WAITING_INDEX, idempotency_key
 
 if TYPE_CHECKING:
     import redis
@@ -34,6 +47,9 @@ GROUP = "celery"
 MAIN, FRONT = "q:{transcribe}:main", "q:{transcribe}:front"
 EXPIRY_S = 1000
 WORKERS = ("one", "two")
+OWNERS = ("ann", "bob")
+LIMITS = OwnerLimits(waiting=3, stored_bytes=3000)
+AUDIO_S = 1.25
 EXAMPLES, STEPS = 100, 40
 GIVEN_UP = "worker_lost"
 INDEX_OF = {
@@ -64,6 +80,10 @@ class Model:
     fraction: float = 0.0
     result: str = ""
     size_bytes: int = 0
+    client: str = OWNERS[0]
+    stored_bytes: int = 0
+    key: str = ""
+    fingerprint: str = ""
     gone: bool = False
     seen: list[JobState] = field(default_factory=list)
 
@@ -84,17 +104,42 @@ class Jobs(RuleBasedStateMachine):
         self.now = 1_000_000.0
         self.jobs: dict[str, Model] = {}
         self.held: dict[str, Delivery] = {}
+        self.audio_s = dict.fromkeys(OWNERS, 0.0)
 
     # What the gateway and the queue do.
 
-    @rule(target=published, size_bytes=st.integers(0, 1000))
-    def accept(self, size_bytes: int) -> str:
-        task_id = new_task_id()
+    @rule(
+        target=published,
+        size_bytes=st.integers(0, 1000),
+        client=st.sampled_from(OWNERS),
+        key=st.sampled_from(["", "", "k"]),
+        fingerprint=st.sampled_from(["f", "f", "g"]),
+    )
+    def accept(self, size_bytes: int, client: str, key: str, fingerprint: str) -> object:
         self._tick()
-        record = JobRecord(id=task_id, state=JobState.WAITING, created_at=self.now, size_bytes=size_bytes)
-        assert self.store.accept(record, max_waiting=1000)
-        assert self.store.accept(record, max_waiting=0), "accepting is safe to repeat"
-        self.jobs[task_id] = Model(JobState.WAITING, size_bytes=size_bytes, seen=[JobState.WAITING])
+        record = JobRecord(
+            id=new_task_id(),
+            state=JobState.WAITING,
+            owner=client,
+            created_at=self.now,
+            size_bytes=size_bytes,
+        )
+        once = Once(idempotency_key(client, key), fingerprint) if key else None
+        expected, task_id = self._expected_of_accept(record, key, fingerprint)
+        for _ in range(2):  # accepting is safe to repeat
+            admission = self.store.accept(record, max_waiting=1000, limits=LIMITS, once=once)
+            assert (admission.verdict, admission.task_id) == (expected, task_id)
+        if task_id != record.id:
+            return multiple()
+        self.jobs[task_id] = Model(
+            JobState.WAITING,
+            size_bytes=size_bytes,
+            client=client,
+            stored_bytes=size_bytes,
+            key=key,
+            fingerprint=fingerprint,
+            seen=[JobState.WAITING],
+        )
         return task_id
 
     @rule(target=deliveries, task_id=published, worker=st.sampled_from(WORKERS))
@@ -130,20 +175,25 @@ class Jobs(RuleBasedStateMachine):
 
     @rule(delivery=deliveries, fraction=st.sampled_from([0.25, 0.5, 1.0]))
     def report(self, delivery: Delivery, fraction: float) -> None:
-        written = self.store.report(delivery.task_id, delivery.lease, {"fraction": fraction})
+        fields = {"fraction": fraction, "stored_bytes": int(100 * fraction)}
+        written = self.store.report(delivery.task_id, delivery.lease, fields)
         assert written == self._owns(delivery)
         if written:
-            self.jobs[delivery.task_id].fraction = fraction
+            job = self.jobs[delivery.task_id]
+            job.fraction, job.stored_bytes = fraction, int(100 * fraction)
 
     @rule(delivery=deliveries)
     def complete(self, delivery: Delivery) -> None:
         self._tick()
         name = f"result.{delivery.lease}.json"
-        outcome = self.store.complete(delivery.task_id, delivery.lease, now=self.now, fields={"result": name})
+        fields = {"result": name, "stored_bytes": 7, "duration_s": AUDIO_S}
+        outcome = self.store.complete(delivery.task_id, delivery.lease, now=self.now, fields=fields)
         assert outcome is self._expected_of_end(delivery, JobState.COMPLETED)
         if outcome is MoveOutcome.MOVED:
             self._moved(delivery.task_id, JobState.COMPLETED)
-            self.jobs[delivery.task_id].result = name
+            job = self.jobs[delivery.task_id]
+            job.result, job.stored_bytes = name, 7
+            self.audio_s[job.client] += AUDIO_S
 
     @rule(delivery=deliveries)
     def fail(self, delivery: Delivery) -> None:
@@ -196,12 +246,12 @@ class Jobs(RuleBasedStateMachine):
 
     # What ends a record.
 
-    @rule(task_id=published)
-    def release(self, task_id: str) -> None:
+    @rule(task_id=published, client=st.sampled_from(OWNERS))
+    def release(self, task_id: str, client: str) -> None:
         job = self.jobs[task_id]
-        record = self.store.release(task_id)
-        assert (record is None) == job.gone
-        job.gone = True
+        record = self.store.release(task_id, client)
+        assert (record is not None) == (not job.gone and client == job.client)
+        job.gone = job.gone or client == job.client
 
     @rule(task_id=published, waited_s=st.sampled_from([0, EXPIRY_S + 10_000]))
     def expire(self, task_id: str, waited_s: int) -> None:
@@ -216,7 +266,10 @@ class Jobs(RuleBasedStateMachine):
         for task_id, job in self.jobs.items():
             record = self.store.get(task_id)
             assert (record is None) == job.gone
-            assert self.store.is_gone(task_id) == job.gone
+            for client in OWNERS:
+                is_theirs = client == job.client
+                assert self.store.find(task_id, client) == (record if is_theirs else None)
+                assert self.store.is_gone(task_id, client) == (job.gone and is_theirs)
             if record is not None:
                 found = (record.state, record.lease, record.fraction, record.result)
                 assert found == (job.state, job.owner, job.fraction, job.result)
@@ -228,6 +281,32 @@ class Jobs(RuleBasedStateMachine):
                 name for name, job in self.jobs.items() if not job.gone and INDEX_OF[job.state] == index
             }
             assert set(cast("list[str]", self.client.zrange(index, 0, -1))) == expected
+
+    @invariant()
+    def the_owners_books_say_what_the_records_say(self) -> None:
+        books = OwnerBooks(self.client)
+        usage = {found.owner: found for found in books.usage()}
+        for client in OWNERS:
+            theirs = [(name, job) for name, job in self._left() if job.client == client]
+            for state in JobState:
+                places = books.newest(client, [state], limit=1000)
+                names = [name for name, job in theirs if job.state is state]
+                assert [place.task_id for place in reversed(places)] == names
+                assert client not in usage or usage[client].jobs[state] == len(names)
+            if client in usage:
+                assert usage[client].stored_bytes == sum(job.stored_bytes for _, job in theirs)
+                assert usage[client].audio_s == self.audio_s[client]
+            else:
+                assert not theirs
+
+    @invariant()
+    def a_key_lives_as_long_as_its_job(self) -> None:
+        kept = {
+            idempotency_key(job.client, job.key): {"task": name, "fingerprint": job.fingerprint}
+            for name, job in self._left()
+            if job.key
+        }
+        assert {key: self.client.hgetall(key) for key in self.client.scan_iter("once:*")} == kept
 
     @invariant()
     def who_waits_waits_by_age(self) -> None:
@@ -248,6 +327,21 @@ class Jobs(RuleBasedStateMachine):
 
     def _tick(self) -> None:
         self.now += 1.0
+
+    def _left(self) -> list[tuple[str, Model]]:
+        """The jobs that are not gone, oldest first."""
+        return [(name, job) for name, job in self.jobs.items() if not job.gone]
+
+    def _expected_of_accept(self, record: JobRecord, key: str, fingerprint: str) -> tuple[Verdict, str]:
+        theirs = [(name, job) for name, job in self._left() if job.client == record.owner]
+        for name, job in theirs:
+            if key and job.key == key:
+                return (Verdict.ACCEPTED if job.fingerprint == fingerprint else Verdict.KEY_REUSED), name
+        if sum(job.state is JobState.WAITING for _, job in theirs) >= LIMITS.waiting:
+            return Verdict.OWNER_WAITS, ""
+        if sum(job.stored_bytes for _, job in theirs) + record.size_bytes > LIMITS.stored_bytes:
+            return Verdict.OWNER_STORES, ""
+        return Verdict.ACCEPTED, record.id
 
     def _delivered(self, task_id: str, stream: str, worker: str, attempt: int) -> Delivery:
         entry_id = self.client.xadd(stream, {"m": task_id})

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from worker.jobs import MOVES, Fence, JobRecord, JobState, JobStore, MoveOutcome, Priority, new_task_id
+from worker.jobs import (
+    MOVES,
+    Fence,
+    JobRecord,
+    JobState,
+    JobStore,
+    MoveOutcome,
+    OwnerBooks,
+    OwnerLimits,
+    Priority,
+    Verdict,
+    new_task_id,
+)
 from worker.jobs.keys import ENDED_INDEX, RUNNING_INDEX, WAITING_INDEX, job_key, tombstone_key
 from worker.jobs.store import Counts
 
@@ -94,6 +106,33 @@ def test_a_full_queue_accepts_no_more(store: JobStore, client: redis.Redis) -> N
     late = JobRecord(id=new_task_id(), state=JobState.WAITING, created_at=1.0)
     assert not store.accept(late, max_waiting=1)
     assert not client.exists(job_key(late.id))
+
+
+def test_an_owner_may_have_so_much_and_no_more(store: JobStore, client: redis.Redis) -> None:
+    def ask(owner: str, size_bytes: int) -> Verdict:
+        record = JobRecord(
+            id=new_task_id(), state=JobState.WAITING, owner=owner, created_at=1.0, size_bytes=size_bytes
+        )
+        limits = OwnerLimits(waiting=2, stored_bytes=100)
+        return store.accept(record, max_waiting=10, limits=limits).verdict
+
+    assert ask("ann", 101) is Verdict.OWNER_STORES
+    assert [ask("ann", 100), ask("ann", 1), ask("ann", 0)] == ["accepted", "owner_stores", "accepted"]
+    assert [ask("ann", 0), ask("bob", 100)] == ["owner_waits", "accepted"]
+    assert client.zcard(WAITING_INDEX) == 3
+
+
+def test_what_a_running_job_holds_is_what_its_attempt_reports(store: JobStore, client: redis.Redis) -> None:
+    """The size of a recording that a worker fetches is known only then."""
+    task_id = accepted(store, owner="ann")
+    lease = deliver(client)
+    claim(store, task_id, lease)
+    books = OwnerBooks(client)
+    for stored_bytes in (500, 70):
+        assert store.report(task_id, lease, {"stored_bytes": stored_bytes})
+        assert books.holdings("ann").stored_bytes == stored_bytes
+    store.release(task_id, "ann")
+    assert books.holdings("ann").stored_bytes == 0
 
 
 def test_a_second_delivery_of_a_job_being_worked_on_is_a_duplicate(

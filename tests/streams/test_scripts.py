@@ -359,3 +359,16 @@ def test_a_replay_that_is_refused_keeps_the_dead_letter(client: redis.Redis) -> 
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
         streams.replay_dead(client, "q", dead.entry_id)
     assert streams.list_dead(client, "q") == [dead]
+
+
+def test_tasks_that_are_unwanted_leave_the_queue(
+    any_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.streams.counting.SCAN_BATCH", 2)
+    for number, stream in enumerate([KEYS.main, KEYS.main, KEYS.main, KEYS.front, KEYS.level("high")]):
+        publish(any_client, f"t{number}", stream)
+    any_client.xadd(KEYS.main, {"m": "no message"})
+    dropped = streams.drop_tasks(any_client, "q", lambda task_ids: task_ids & {"t0", "t2", "t3", "t9"})
+    assert dropped == {"t0", "t2", "t3"}
+    assert streams.scan_task_ids(any_client, "q") == {"t1", "t4", ""}
+    assert streams.entry_count(any_client, "q") == 3

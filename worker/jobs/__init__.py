@@ -3,9 +3,27 @@
 Knows Redis. Must not know Celery, HTTP or engines.
 """
 
+from worker.jobs.admission import Admission, Once, OwnerLimits, Verdict
+from worker.jobs.moves import Fence, MoveOutcome
+from worker.jobs.owners import OwnerBooks
 from worker.jobs.priority import Priority
-from worker.jobs.record import JobRecord, new_task_id
+from worker.jobs.record import ANONYMOUS, JobRecord, new_task_id
 from worker.jobs.states import MOVES, JobState
-from worker.jobs.store import Fence, JobStore, MoveOutcome
+from worker.jobs.store import JobStore
 
-__all__ = ["MOVES", "Fence", "JobRecord", "JobState", "JobStore", "MoveOutcome", "Priority", "new_task_id"]
+__all__ = [
+    "ANONYMOUS",
+    "MOVES",
+    "Admission",
+    "Fence",
+    "JobRecord",
+    "JobState",
+    "JobStore",
+    "MoveOutcome",
+    "Once",
+    "OwnerBooks",
+    "OwnerLimits",
+    "Priority",
+    "Verdict",
+    "new_task_id",
+]

@@ -1,10 +1,30 @@
-"""When a waiting job will probably have ended: arithmetic on sums that are kept, not on the queue."""
+"""What is known of the queue in numbers, and when a waiting job will probably have ended.
+
+Arithmetic on sums that are kept, not on the queue.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from worker.jobs.priority import Priority
 
 _HALF_DONE = 0.5  # what runs is, on average, half done
+
+
+@dataclass(frozen=True)
+class Counts:
+    """``oldest_waiting``: when the job that has waited longest was accepted, in Unix seconds."""
+
+    waiting_by_priority: dict[Priority, int]
+    running: int
+    oldest_waiting: float | None
+
+    @property
+    def waiting(self) -> int:
+        return sum(self.waiting_by_priority.values())
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,23 @@ WAITING_INDEX = "jobs:waiting"
 RUNNING_INDEX = "jobs:running"
 ENDED_INDEX = "jobs:ended"
 LOAD = "jobs:load"  # hash: bytes that wait, and what workers have lately done in how long
+# The owners' books; scripts/books.lua writes them.
+STORED = "jobs:stored"
+AUDIO = "jobs:audio"
 
 
 def job_key(task_id: str) -> str:
     return f"job:{task_id}"
+
+
+def owner_index(owner: str, state: str) -> str:
+    return f"jobs:of:{owner}:{state}"
+
+
+def idempotency_key(owner: str, key: str) -> str:
+    """Remembers which job a client's Idempotency-Key made. Hashed: a client may put anything into it."""
+    both = f"{owner}\n{key}"  # no owner's name has a line break
+    return f"once:{hashlib.sha256(both.encode()).hexdigest()}"
 
 
 def tombstone_key(task_id: str) -> str:

@@ -31,6 +31,7 @@ class JobRecord(BaseModel):
 
     id: str
     state: JobState
+    owner: str = ANONYMOUS
     source: str = "upload"  # or "url"
     # It may hold credentials: no repr shows it and no dump but the hash holds it.
     url: str = Field("", repr=False, exclude=True)
@@ -39,6 +40,7 @@ class JobRecord(BaseModel):
     created_at: float
     priority: Priority = Priority.NORMAL
     options: JobOptions = Field(default_factory=JobOptions)
+    idempotency: str = ""  # the Redis key that remembers it, where the client gave one
 
     attempt: int = 0
     lease: str = ""
@@ -56,6 +58,7 @@ class JobRecord(BaseModel):
     moved_at: float | None = None  # when the attempt last got on, whatever its engine asked meanwhile
 
     result: str = ""
+    stored_bytes: int = 0  # what it holds in the cache and its owner is charged with
     engine: str = ""
     model: str = ""
     duration_s: float | None = None

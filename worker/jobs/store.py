@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from worker.jobs import keys
-from worker.jobs.estimate import Load
+from worker.jobs.admission import Admission, OwnerLimits, Verdict
+from worker.jobs.estimate import Counts, Load
+from worker.jobs.moves import Fence, MoveOutcome
 from worker.jobs.priority import Priority, accepted_at, waiting_score
-from worker.jobs.record import JobRecord
+from worker.jobs.record import ANONYMOUS, JobRecord
 from worker.jobs.states import JobState, sources_of
 
 if TYPE_CHECKING:
@@ -19,40 +19,12 @@ if TYPE_CHECKING:
 
     import redis
 
+    from worker.jobs.admission import Once
+
 _END_OF_TIME = 1e10  # Unix seconds: in 2286
 _SCRIPTS = Path(__file__).parent / "scripts"
+_NO_LIMITS = OwnerLimits()
 _MOVE_KEYS = [keys.WAITING_INDEX, keys.RUNNING_INDEX, keys.ENDED_INDEX, keys.LOAD]
-
-
-class Fence(StrEnum):
-    """Who may make a move; see move.lua."""
-
-    HOLD = "hold"
-    TAKE = "take"
-    LOST = "lost"
-    NONE = "none"
-
-
-class MoveOutcome(StrEnum):
-    MOVED = "moved"
-    GONE = "gone"
-    ENDED = "ended"
-    ILLEGAL = "illegal"
-    LOST = "lost"
-    DUPLICATE = "duplicate"
-
-
-@dataclass(frozen=True)
-class Counts:
-    """``oldest_waiting``: when the job that has waited longest was accepted, in Unix seconds."""
-
-    waiting_by_priority: dict[Priority, int]
-    running: int
-    oldest_waiting: float | None
-
-    @property
-    def waiting(self) -> int:
-        return sum(self.waiting_by_priority.values())
 
 
 class JobStore:
@@ -68,20 +40,40 @@ class JobStore:
         self._client = client
         self._group = group
         self._expiry_s = expiry_s
-        held = (_SCRIPTS / "held.lua").read_text()
-        self._accept = client.register_script((_SCRIPTS / "accept.lua").read_text())
-        self._move = client.register_script(held + (_SCRIPTS / "move.lua").read_text())
-        self._report = client.register_script(held + (_SCRIPTS / "report.lua").read_text())
-        self._note_speed = client.register_script((_SCRIPTS / "note_speed.lua").read_text())
-        self._revive = client.register_script((_SCRIPTS / "revive.lua").read_text())
-        self._remove = client.register_script((_SCRIPTS / "remove.lua").read_text())
+        self._accept = self._script("books", "accept")
+        self._find = self._script("find")
+        self._move = self._script("held", "books", "move")
+        self._report = self._script("held", "books", "report")
+        self._note_speed = self._script("note_speed")
+        self._revive = self._script("books", "revive")
+        self._remove = self._script("books", "remove")
 
-    def accept(self, record: JobRecord, *, max_waiting: int) -> bool:
-        """Write the record of a new job; False where ``max_waiting`` jobs wait already. Safe to repeat."""
-        fields = _flatten(record.to_hash())
-        args: list[Any] = [record.id, max_waiting, record.waiting_score, record.size_bytes, *fields]
-        all_keys = [keys.job_key(record.id), keys.WAITING_INDEX, keys.LOAD]
-        return bool(self._accept(keys=all_keys, args=args))
+    def accept(
+        self,
+        record: JobRecord,
+        *,
+        max_waiting: int,
+        limits: OwnerLimits = _NO_LIMITS,
+        once: Once | None = None,
+    ) -> Admission:
+        """Write the record of a new job; not so where the queue or its owner has enough already.
+
+        Safe to repeat. With ``once``, another request's job under the same key is never made.
+        """
+        books = {"owner": record.owner, "stored_bytes": str(record.size_bytes)}
+        fields = {**record.to_hash(), **books, "idempotency": once.key if once else ""}
+        args: list[Any] = [
+            *(record.id, max_waiting, record.waiting_score, record.size_bytes),
+            *(record.owner, limits.waiting, limits.stored_bytes, once.fingerprint if once else ""),
+        ]
+        all_keys = [keys.job_key(record.id), keys.WAITING_INDEX, keys.LOAD, once.key if once else ""]
+        verdict, task_id = self._accept(keys=all_keys, args=[*args, *_flatten(fields)])
+        return Admission(Verdict(verdict), task_id)
+
+    def find(self, task_id: str, owner: str) -> JobRecord | None:
+        """The job, for its owner; of another's it answers as if there were none, after the same work."""
+        flat = self._find(keys=[keys.job_key(task_id)], args=[owner])
+        return _record(flat)
 
     def get(self, task_id: str) -> JobRecord | None:
         fields = cast("dict[str, str]", self._client.hgetall(keys.job_key(task_id)))
@@ -111,9 +103,19 @@ class JobStore:
         return self._end(task_id, JobState.COMPLETED, Fence.HOLD, lease, now, fields)
 
     def fail(
-        self, task_id: str, *, code: str, message: str, step: str, now: float, lease: str = "", fence: Fence
+        self,
+        task_id: str,
+        *,
+        code: str,
+        message: str,
+        step: str,
+        now: float,
+        lease: str = "",
+        fence: Fence,
+        fields: dict[str, Any] | None = None,
     ) -> MoveOutcome:
-        fields = {"error_code": code, "error_message": message, "error_step": step}
+        error = {"error_code": code, "error_message": message, "error_step": step}
+        fields = {**error, **(fields or {})}
         return self._end(task_id, JobState.FAILED, fence, lease, now, fields)
 
     def wait_again(self, record: JobRecord, *, fence: Fence) -> MoveOutcome:
@@ -133,16 +135,17 @@ class JobStore:
             self._revive(keys=all_keys, args=[task_id, given_up_code, record.waiting_score])
         )
 
-    def release(self, task_id: str) -> JobRecord | None:
-        """Forget the job, whatever its state; its record as it was."""
-        return self._removed(task_id, "released", "")
+    def release(self, task_id: str, owner: str = ANONYMOUS) -> JobRecord | None:
+        """Forget the owner's job, whatever its state; its record as it was."""
+        return self._removed(task_id, "", owner)
 
     def expire(self, task_id: str, now: float) -> JobRecord | None:
         """Forget the job if it ended long enough ago."""
-        return self._removed(task_id, "expired", str(now))
+        return self._removed(task_id, str(now), "")
 
-    def is_gone(self, task_id: str) -> bool:
-        return bool(self._client.exists(keys.tombstone_key(task_id)))
+    def is_gone(self, task_id: str, owner: str = ANONYMOUS) -> bool:
+        """Whether this owner had such a job, released or expired lately."""
+        return cast("str | None", self._client.get(keys.tombstone_key(task_id))) == owner
 
     def expired_ids(self, now: float, limit: int = 1000) -> list[str]:
         return self._ids(
@@ -200,6 +203,15 @@ class JobStore:
         rank = cast("int | None", self._client.zrank(keys.WAITING_INDEX, task_id))
         return None if rank is None else rank + 1
 
+    def positions(self, task_ids: Iterable[str]) -> dict[str, int]:
+        """As ``position``, of several; without those that do not wait."""
+        ids = list(task_ids)
+        pipe = self._client.pipeline(transaction=False)
+        for task_id in ids:
+            pipe.zrank(keys.WAITING_INDEX, task_id)
+        found = zip(ids, pipe.execute(), strict=True)
+        return {task_id: rank + 1 for task_id, rank in found if rank is not None}
+
     def known(self, task_ids: Iterable[str]) -> set[str]:
         """Those of the ids that have a record."""
         ids = list(task_ids)
@@ -222,14 +234,21 @@ class JobStore:
         args: list[Any] = [task_id, state, sources, fence, lease, self._group, score, *_flatten(fields)]
         return MoveOutcome(self._move(keys=[keys.job_key(task_id), *_MOVE_KEYS], args=args))
 
-    def _removed(self, task_id: str, text: str, expired_by: str) -> JobRecord | None:
+    def _removed(self, task_id: str, expired_by: str, owner: str) -> JobRecord | None:
         all_keys = [keys.job_key(task_id), *_MOVE_KEYS, keys.tombstone_key(task_id)]
-        flat = self._remove(keys=all_keys, args=[task_id, text, self._expiry_s, expired_by])
-        return JobRecord.model_validate(dict(zip(flat[::2], flat[1::2], strict=True))) if flat else None
+        return _record(self._remove(keys=all_keys, args=[task_id, self._expiry_s, expired_by, owner]))
+
+    def _script(self, *names: str) -> Any:
+        """The scripts of these names as one."""
+        return self._client.register_script("".join((_SCRIPTS / f"{name}.lua").read_text() for name in names))
 
     @staticmethod
     def _ids(reply: object) -> list[str]:
         return cast("list[str]", reply)
+
+
+def _record(flat: list[str]) -> JobRecord | None:
+    return JobRecord.model_validate(dict(zip(flat[::2], flat[1::2], strict=True))) if flat else None
 
 
 def _flatten(fields: dict[str, Any]) -> list[str]:

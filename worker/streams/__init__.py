@@ -5,7 +5,7 @@ Entries are leased to the worker that reads them; a lease that is not renewed go
 the one that lost it can neither acknowledge nor go on. docs/streams.md has guarantees and options.
 """
 
-from worker.streams.counting import QueueStats, entry_count, scan_task_ids, stats
+from worker.streams.counting import QueueStats, drop_tasks, entry_count, scan_task_ids, stats
 from worker.streams.dead import (
     DeadEntry,
     drop_dead,
@@ -34,6 +34,7 @@ __all__ = [
     "Reclaimed",
     "broker_url",
     "drop_dead",
+    "drop_tasks",
     "entry_count",
     "install",
     "lease_held",

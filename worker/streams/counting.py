@@ -1,4 +1,4 @@
-"""Numbers about a queue. All but the scan cost the same however long the queue is."""
+"""Numbers about a queue, and scans of it. The numbers cost the same however long the queue is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from worker.streams.levels import LEVELS
 from worker.streams.message import parse_message, read_range, task_id_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import redis
 
@@ -56,6 +56,31 @@ def scan_task_ids(client: redis.Redis, queue: str, prefix: str = DEFAULT_PREFIX)
     keys = QueueKeys(queue, prefix)
     streams = (*map(keys.level, LEVELS), keys.front, keys.dead)
     return {task_id for stream in streams for task_id in _task_ids(client, stream)}
+
+
+def drop_tasks(
+    client: redis.Redis,
+    queue: str,
+    unwanted: Callable[[set[str]], set[str]],
+    prefix: str = DEFAULT_PREFIX,
+) -> set[str]:
+    """Delete the entries of the tasks that ``unwanted`` picks out of those it is shown; their ids.
+
+    Reads the whole queue, in batches. An entry that a worker holds meanwhile is deleted as well: its lease
+    ends as usual, and nobody gets it again.
+    """
+    dropped: set[str] = set()
+    for stream in QueueKeys(queue, prefix).readable:
+        first = "-"
+        while batch := read_range(client, stream, first, SCAN_BATCH):
+            tasks = [(entry_id, task_id_of(parse_message(fields.get("m", "")))) for entry_id, fields in batch]
+            picked = unwanted({task_id for _, task_id in tasks if task_id})
+            doomed = [entry_id for entry_id, task_id in tasks if task_id in picked]
+            if doomed:
+                client.xdel(stream, *doomed)
+            dropped |= picked
+            first = f"({batch[-1][0]}"
+    return dropped
 
 
 def _task_ids(client: redis.Redis, stream: str) -> Iterator[str]:

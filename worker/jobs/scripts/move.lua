@@ -1,4 +1,4 @@
--- Move a job to another state, if the table of moves and the fence allow it. Needs held.lua.
+-- Move a job to another state, if the table of moves and the fence allow it. Needs held.lua and books.lua.
 -- KEYS  1 job record (hash)  2 waiting index  3 running index  4 ended index (zsets)  5 load (hash)
 -- ARGV  1 task id  2 target state  3 states it may come from, each followed by ','
 --       4 fence: 'hold'  the recorded lease must be ARGV[5], and held: the attempt that owns the job
@@ -24,7 +24,9 @@ if fence == 'lost' and owner and held(owner, group) then return 'lost' end
 
 if state == 'waiting' then redis.call('HINCRBY', KEYS[5], 'waiting_bytes', string.format('%.0f', 0 - size)) end
 if ARGV[2] == 'waiting' then redis.call('HINCRBY', KEYS[5], 'waiting_bytes', size) end
+local before = pages(KEYS[1])
 redis.call('HSET', KEYS[1], 'state', ARGV[2], unpack(ARGV, 8))
+enter(ARGV[1], before, pages(KEYS[1]))
 for _, index in ipairs({KEYS[2], KEYS[3], KEYS[4]}) do redis.call('ZREM', index, ARGV[1]) end
 local target = {waiting = KEYS[2], running = KEYS[3], completed = KEYS[4], failed = KEYS[4]}
 redis.call('ZADD', target[ARGV[2]], ARGV[7], ARGV[1])

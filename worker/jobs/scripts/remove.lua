@@ -1,17 +1,23 @@
--- Forget a job and leave a tombstone.
+-- Forget a job and leave a tombstone. Needs books.lua.
 -- KEYS  1 job record (hash)  2 waiting index  3 running index  4 ended index (zsets)  5 load (hash)
---       6 tombstone (string)
--- ARGV  1 task id  2 tombstone's text: 'released' or 'expired'  3 its life in seconds
---       4 '' or a time: remove only if the job has ended and expires by then
+--       6 tombstone (string: the owner, to whom alone the job is gone and not unknown)
+-- ARGV  1 task id  2 tombstone's life in seconds
+--       3 '' or a time: remove only if the job has ended and expires by then
+--       4 '' or an owner: remove only a job of this owner
 -- ->    the fields and values of the record as they were; empty: nothing was removed
-if ARGV[4] ~= '' then
+if ARGV[3] ~= '' then
   local expires = redis.call('ZSCORE', KEYS[4], ARGV[1])
-  if not expires or tonumber(expires) > tonumber(ARGV[4]) then return {} end
+  if not expires or tonumber(expires) > tonumber(ARGV[3]) then return {} end
 end
+local before = pages(KEYS[1])
+if ARGV[4] ~= '' and before.owner ~= ARGV[4] then return {} end
+
 local record = redis.call('HGETALL', KEYS[1])
-local waits = redis.call('HMGET', KEYS[1], 'state', 'size_bytes')
-if waits[1] == 'waiting' then redis.call('HINCRBY', KEYS[5], 'waiting_bytes', string.format('%.0f', 0 - (waits[2] or 0))) end
+local fields = redis.call('HMGET', KEYS[1], 'size_bytes', 'idempotency')
+if before.state == 'waiting' then redis.call('HINCRBY', KEYS[5], 'waiting_bytes', string.format('%.0f', 0 - (fields[1] or 0))) end
+if fields[2] and fields[2] ~= '' then redis.call('DEL', fields[2]) end
 redis.call('DEL', KEYS[1])
 for _, index in ipairs({KEYS[2], KEYS[3], KEYS[4]}) do redis.call('ZREM', index, ARGV[1]) end
-if #record > 0 then redis.call('SET', KEYS[6], ARGV[2], 'EX', ARGV[3]) end
+enter(ARGV[1], before, {stored = 0})
+if #record > 0 then redis.call('SET', KEYS[6], before.owner, 'EX', ARGV[2]) end
 return record
