@@ -4,7 +4,7 @@
     ├── RequestError             the request can't be taken as it is: the client's to mend
     │   ├── EmptyRecording, TooLarge, BadRequest
     │   ├── UrlForbidden         (also a JobError) a URL that leads where nobody may be sent
-    │   └── JobNotFound, JobNotFinished, JobFailed, JobGone
+    │   └── JobNotFound, JobNotFinished, JobFailed, JobGone, S3Delivered
     ├── Unavailable              not now: try again after ``retry_after_s``
     │   └── BrokerAway, QueueFull, DiskFull
     └── JobError                 ends an attempt of an accepted job
@@ -75,6 +75,17 @@ class JobGone(RequestError):
 
     code = "gone"
     http_status = 410
+
+
+class S3Delivered(RequestError):
+    """The result is in the client's bucket and no longer here. ``locations``: its objects' s3:// URLs."""
+
+    code = "s3_delivered"
+    http_status = 409
+
+    def __init__(self, message: str, locations: list[str]) -> None:
+        super().__init__(message)
+        self.locations = locations
 
 
 class Unavailable(ServiceError):
