@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.errors import InvalidRequest, UnsupportedBody
 from gateway.job_request import JobRequest, job_request, repeated_field
+from gateway.outputs import NOWHERE
 from worker.errors import BadRequest, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from gateway.outputs import Outputs
     from gateway.recording import RecordingFile
 
 LONGEST_JSON_BYTES = 64 * 1024
@@ -50,9 +52,15 @@ class RecordingBody:
 
     file_name = ""
 
-    def __init__(self, recording: RecordingFile, engines: Collection[str], query: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        recording: RecordingFile,
+        engines: Collection[str],
+        query: Mapping[str, str],
+        outputs: Outputs = NOWHERE,
+    ) -> None:
         self._recording = recording
-        self.request = job_request(query, engines, where="query")
+        self.request = job_request(query, engines, where="query", outputs=outputs)
 
     def feed(self, block: bytes) -> None:
         """Raises TooLarge, DiskFull."""
@@ -69,8 +77,11 @@ class JsonBody:
 
     file_name = ""
 
-    def __init__(self, engines: Collection[str], query: Mapping[str, str]) -> None:
+    def __init__(
+        self, engines: Collection[str], query: Mapping[str, str], outputs: Outputs = NOWHERE
+    ) -> None:
         self._engines = engines
+        self._outputs = outputs
         self._query = query
         self._text = b""
 
@@ -87,7 +98,8 @@ class JsonBody:
 
     @property
     def request(self) -> JobRequest:
-        return job_request({**self._query, **_object(self._text)}, self._engines)
+        fields = {**self._query, **_object(self._text)}
+        return job_request(fields, self._engines, outputs=self._outputs)
 
 
 def kind_of(content_type: str) -> BodyKind:

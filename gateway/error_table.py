@@ -43,11 +43,14 @@ MEANINGS = {
     "out_of_gpu_memory": "The GPU had no memory left in any allowed attempt. Submit it again later.",
     "queue_full": "MAX_WAITING_JOBS jobs wait already. Nothing of this one was kept.",
     "request_in_flight": "A request with this Idempotency-Key is being taken right now. Try again later.",
+    "range_not_satisfiable": "The Range begins behind the result's end. `Content-Range` tells its size.",
     "result_missing": "The job is completed, but its result is no longer in the cache.",
     "source_incomplete": "The recording broke off on its way from its URL in every allowed attempt.",
     "source_refused": "The URL gives no recording: gone, denied, redirected too often, or no plain file.",
     "source_too_large": "What lies at the URL is larger than MAX_UPLOAD_BYTES.",
     "source_unavailable": "The URL's server was away, busy or too slow in every allowed attempt.",
+    "s3_delivered": "The result is in the bucket and no longer here. `locations` tells where.",
+    "s3_not_configured": "The server has no bucket. Leave `s3_path` out.",
     "time_limit": "The engine ran longer than a recording of this length may take (TIME_LIMIT_X).",
     "too_large": "The recording is larger than MAX_UPLOAD_BYTES.",
     "too_long": "The recording lasts longer than MAX_DURATION_S.",
@@ -58,6 +61,7 @@ MEANINGS = {
     "unauthorized": "There is no API key in the request, or one that is not known.",
     "upload_stalled": "The client sent nothing for a minute in the middle of the body.",
     "url_forbidden": "The URL, its name's address or a redirect leads where this service sends nobody.",
+    "webhook_not_configured": "The server can't sign webhooks. Leave `webhook_url` out.",
     "worker_lost": "Every allowed attempt ended with a dead or silent worker.",
 }
 START, END = "<!-- table: {} -->\n", "<!-- end of table: {} -->\n"

@@ -2,8 +2,11 @@
 
 RequestError
 ├── InvalidRequest    a field is missing, unknown, given twice or out of its values
+│   ├── S3NotConfigured       the job is to go to a bucket, and there is none
+│   └── WebhookNotConfigured  its end is to be told, and there is nothing to sign that with
 ├── UnsupportedBody   the body is of a kind that this endpoint does not take
 ├── UploadStalled     the client stopped sending in the middle of the body
+├── RangeNotSatisfiable  a Range begins behind the end of what it is taken from
 ├── AlreadyEnded      a job that has ended can't be cancelled
 ├── Unauthorized      no API key, or one that is not known
 ├── Forbidden         the key has not the operator's role, or the page not the right origin
@@ -33,6 +36,14 @@ class InvalidRequest(RequestError):
     def __init__(self, message: str, *, field: str, kind: str, where: str = "body") -> None:
         super().__init__(message)
         self.field_errors: list[dict[str, Any]] = [{"loc": [where, field], "msg": message, "type": kind}]
+
+
+class S3NotConfigured(InvalidRequest):
+    code = "s3_not_configured"
+
+
+class WebhookNotConfigured(InvalidRequest):
+    code = "webhook_not_configured"
 
 
 class UnsupportedBody(RequestError):
@@ -87,6 +98,17 @@ class TooMuchStored(RequestError):
     code = "too_much_stored"
     http_status = 429
     retryable = True
+
+
+class RangeNotSatisfiable(RequestError):
+    """``content_range``: the header that tells the whole's size."""
+
+    code = "range_not_satisfiable"
+    http_status = 416
+
+    def __init__(self, message: str, content_range: str) -> None:
+        super().__init__(message)
+        self.content_range = content_range
 
 
 class WrongMethod(RequestError):

@@ -13,12 +13,14 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from gateway import job_request
 from gateway.errors import InvalidRequest
+from gateway.outputs import NOWHERE
 from worker.errors import BadRequest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from gateway.job_request import JobRequest
+    from gateway.outputs import Outputs
     from gateway.recording import RecordingFile
 
 FIELD = "file"
@@ -35,6 +37,7 @@ class RecordingForm:
         recording: Where the field ``file`` goes.
         engines: Those that a job may ask for.
         query: Fields of the URL's query; the body's own go before them.
+        outputs: Where its result and news may go.
     """
 
     def __init__(
@@ -43,10 +46,12 @@ class RecordingForm:
         recording: RecordingFile,
         engines: Collection[str] = (),
         query: Mapping[str, str] | None = None,
+        outputs: Outputs = NOWHERE,
     ) -> None:
         self.recording = recording
         self._engines = engines
         self._query = query or {}
+        self._outputs = outputs
         self.file_name = ""
         self._field = ""
         self._seen: set[str] = set()
@@ -94,7 +99,7 @@ class RecordingForm:
     def request(self) -> JobRequest:
         """What the fields ask for. Raises InvalidRequest."""
         texts = {name: text.decode(errors="replace").strip() for name, text in self._texts.items()}
-        return job_request.job_request({**self._query, **texts}, self._engines)
+        return job_request.job_request({**self._query, **texts}, self._engines, outputs=self._outputs)
 
     def _begin_part(self) -> None:
         self._disposition = b""
@@ -116,6 +121,7 @@ class RecordingForm:
             raise BadRequest("a part of the multipart body has no Content-Disposition that names its field")
         self._admit(options[b"name"].decode(errors="replace"))
         if self._field == FIELD:
+            _ = self.request  # what is wrong before the recording is told before it is taken
             self.file_name = clean_name(options.get(b"filename", b"").decode(errors="replace"))
 
     def _admit(self, field: str) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ConfigDict, Field, ValidationError
 
 from gateway.errors import InvalidRequest
+from gateway.outputs import NOWHERE
+from worker.delivery.bucket import MAX_PATH_BYTES
 from worker.jobs import Priority
 from worker.jobs.options import JobOptions
 from worker.sources.urls import MAX_URL_LENGTH
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from pydantic_core import ErrorDetails
+
+    from gateway.outputs import Outputs
 
 
 LONGEST_FIELD_SHOWN = 64
@@ -25,6 +29,18 @@ class JobRequest(JobOptions):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     priority: Priority = Field(Priority.NORMAL, description="Jobs of a higher one go first.")
+    s3_path: str | None = Field(
+        None,
+        max_length=MAX_PATH_BYTES,
+        description="Where in the server's bucket the result goes: without a leading slash, and without "
+        ".json and .md, which are added.",
+    )
+    webhook_url: str | None = Field(
+        None,
+        max_length=MAX_URL_LENGTH,
+        description="Public http(s) URL that is told when the job has ended.",
+        repr=False,  # it may hold a key
+    )
     url: str | None = Field(
         None,
         max_length=MAX_URL_LENGTH,
@@ -39,16 +55,23 @@ class JobRequest(JobOptions):
 
 FIELDS = tuple(JobRequest.model_fields)
 QUERY_FIELDS = tuple(
-    name for name in FIELDS if name != "url"
+    name for name in FIELDS if name not in {"url", "webhook_url"}
 )  # a URL of the query would stand in proxies' logs
 
 
-def job_request(fields: Mapping[str, Any], engines: Collection[str], *, where: str = "body") -> JobRequest:
+def job_request(
+    fields: Mapping[str, Any],
+    engines: Collection[str],
+    *,
+    where: str = "body",
+    outputs: Outputs = NOWHERE,
+) -> JobRequest:
     """The fields as a request. What was left empty counts as left out.
 
     Args:
         engines: Those that a job may ask for.
         where: The part of the HTTP request that the fields come from.
+        outputs: Where its result and news may go.
 
     Raises:
         InvalidRequest: names every field that is wrong.
@@ -66,6 +89,7 @@ def job_request(fields: Mapping[str, Any], engines: Collection[str], *, where: s
             kind="enum",
             where=where,
         )
+    outputs.check(request.s3_path, request.webhook_url, where)
     return request
 
 

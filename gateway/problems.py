@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from gateway.errors import InvalidRequest, Unauthorized, WrongMethod
+from gateway.errors import InvalidRequest, RangeNotSatisfiable, Unauthorized, WrongMethod
 from worker.errors import BadRequest, BrokerAway, JobNotFound, ServiceError, Unavailable
 from worker.logs import get_logger
 from worker.patience import is_away
@@ -50,6 +50,9 @@ class Problem(BaseModel):
     detail: str = Field(description="What is wrong and what to do, for people.")
     code: str = Field(description="Stable: programs may compare it (docs/errors.md).")
     errors: list[FieldError] | None = Field(default=None, description="Field by field, with status 422 only.")
+    locations: list[str] | None = Field(
+        default=None, description="Where the result is instead, with s3_delivered only."
+    )
 
 
 def install(app: FastAPI) -> None:
@@ -80,6 +83,7 @@ def describe(error: ServiceError) -> Problem:
         detail=error.message,
         code=error.code,
         errors=getattr(error, "field_errors", None),
+        locations=getattr(error, "locations", None),
     )
 
 
@@ -126,5 +130,7 @@ def _headers(exc: Exception, error: ServiceError) -> dict[str, str]:
     headers = dict(exc.headers or {}) if isinstance(exc, HTTPException) else {}
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = 'Bearer realm="transcription"'
+    if isinstance(error, RangeNotSatisfiable):
+        headers["Content-Range"] = error.content_range
     wait_s = error.retry_after_s or (RETRY_AFTER_S if isinstance(error, Unavailable) else None)
     return headers if wait_s is None else {**headers, "Retry-After": str(wait_s)}

@@ -12,9 +12,11 @@ from redis.retry import Retry
 from gateway.dispatch import Dispatch
 from gateway.failures import FailureLimit
 from gateway.keys import KeyRing, load_keys
+from gateway.outputs import outputs_of
 from gateway.upload import Receiver
 from worker.app import create_app
 from worker.cache import Cache
+from worker.delivery.webhook_store import WebhookStore
 from worker.jobs import JobStore
 from worker.resources import create_cache, create_client, create_store
 from worker.settings import Settings
@@ -35,6 +37,7 @@ class Services:
     receiver: Receiver
     keys: KeyRing
     failures: FailureLimit  # of the event loop alone
+    webhooks: WebhookStore
 
 
 def create_services(settings: Settings) -> Services:
@@ -48,7 +51,14 @@ def create_services(settings: Settings) -> Services:
         store=create_store(settings, client),
         cache=cache,
         dispatch=Dispatch(create_app(settings)),
-        receiver=Receiver(cache, settings.max_upload_bytes, settings.job_engines, urls=url_rules(settings)),
+        receiver=Receiver(
+            cache,
+            settings.max_upload_bytes,
+            settings.job_engines,
+            urls=url_rules(settings),
+            outputs=outputs_of(settings),
+        ),
+        webhooks=WebhookStore(client),
         keys=load_keys(settings),
         failures=FailureLimit(),
     )

@@ -19,10 +19,12 @@ from gateway.errors import (
     InFlight,
     InvalidRequest,
     KeyReused,
+    S3NotConfigured,
     TooManyWaiting,
     TooMuchStored,
     UnsupportedBody,
     UploadStalled,
+    WebhookNotConfigured,
 )
 from gateway.idempotency import Claim, IdempotencyKey, claimed
 from gateway.keys import Caller
@@ -67,6 +69,8 @@ class Accepted(BaseModel):
             KeyReused,
             TooManyWaiting,
             TooMuchStored,
+            S3NotConfigured,
+            WebhookNotConfigured,
             QueueFull,
             DiskFull,
         ),
@@ -114,6 +118,8 @@ def take(services: Services, upload: Upload, caller: Caller, claim: Claim) -> st
         created_at=time.time(),
         priority=upload.request.priority,
         options=upload.request.options,
+        s3_path=upload.request.s3_path or "",
+        webhook_url=upload.request.webhook_url or "",
     )
     answer = ask_to_accept(services, record, claim.once(upload.request, upload.sha256))
     admission = answer.admission

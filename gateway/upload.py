@@ -19,6 +19,7 @@ from gateway.bodies import LONGEST_JSON_BYTES, BodyKind, JsonBody, RecordingBody
 from gateway.errors import InvalidRequest, UploadStalled
 from gateway.form import RecordingForm, boundary_of, clean_name
 from gateway.job_request import QUERY_FIELDS, repeated_field, unknown_field
+from gateway.outputs import NOWHERE, Outputs
 from gateway.recording import BLOCK_BYTES, RecordingFile, empty, too_large
 from worker.errors import BadRequest
 from worker.jobs import new_task_id
@@ -67,6 +68,7 @@ class Receiver:
         engines: Those that a job may ask for.
         idle_s: A client that sends nothing for so long has gone.
         urls: Which URLs a job may give.
+        outputs: Where results and news of jobs may go.
     """
 
     def __init__(
@@ -76,10 +78,12 @@ class Receiver:
         engines: Collection[str] = (),
         idle_s: float = IDLE_S,
         urls: UrlRules = NO_RULES,
+        outputs: Outputs = NOWHERE,
     ) -> None:
         self._cache = cache
         self._urls = urls
         self._engines = engines
+        self._outputs = outputs
         self._limit_bytes = limit_bytes
         self._idle_s = idle_s
         # Threads of their own: requests that wait for a frozen Redis must not stop uploads, nor these them.
@@ -136,11 +140,12 @@ class Receiver:
         query = query_of(request)
         match kind_of(content_type(request)):
             case BodyKind.FORM:
-                return RecordingForm(boundary_of(content_type(request)), recording, self._engines, query)
+                boundary = boundary_of(content_type(request))
+                return RecordingForm(boundary, recording, self._engines, query, self._outputs)
             case BodyKind.JSON:
-                return JsonBody(self._engines, query)
+                return JsonBody(self._engines, query, self._outputs)
             case BodyKind.RECORDING:
-                return RecordingBody(recording, self._engines, query)
+                return RecordingBody(recording, self._engines, query, self._outputs)
 
     def _name_at(self, url: str, owner: str) -> str:
         """What the recording at a URL is probably called; raises InvalidRequest for a URL not to be taken."""

@@ -1,4 +1,4 @@
-"""``python -m ops``: run (the local stack), demo, sweeper, dead, key."""
+"""``python -m ops``: run (the local stack), demo, sweeper, dead, deliver, key."""
 
 from __future__ import annotations
 
@@ -75,6 +75,24 @@ def make_key(name: str, *, is_operator: bool) -> int:
     return 0
 
 
+def deliver(settings: Settings, task_id: str) -> int:
+    from ops.deliver import NothingToDeliver, run_deliver  # noqa: PLC0415
+    from worker.errors import JobError  # noqa: PLC0415
+    from worker.logs import configure_logging  # noqa: PLC0415
+
+    configure_logging(settings, "ops-deliver")
+    try:
+        for url in run_deliver(settings, task_id):
+            say(url)
+    except (NothingToDeliver, JobError) as exc:
+        sys.stderr.write(f"error: {exc}\n")
+        return 1
+    except AWAY:
+        sys.stderr.write("error: Redis does not answer: see REDIS_URL\n")
+        return 1
+    return 0
+
+
 def say(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
@@ -94,6 +112,12 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
         return run_sweeper(settings)
     if arguments.command == "dead":
         return manage_dead(settings, arguments.action, arguments.task_id)
+    if arguments.command == "deliver":
+        return deliver(settings, arguments.task_id)
+    return with_stack(settings, arguments)
+
+
+def with_stack(settings: Settings, arguments: argparse.Namespace) -> int:
     from ops.stack import StackError  # noqa: PLC0415
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops the children, like Ctrl-C
@@ -123,6 +147,8 @@ def parse_arguments() -> argparse.Namespace:
     key = commands.add_parser("key", help="make an API key and print it, once")
     key.add_argument("name", help="whose it is: letters, digits, '.', '_' and '-'")
     key.add_argument("--operator", action="store_true", help="may see /usage and what else is the operator's")
+    again = commands.add_parser("deliver", help="deliver a result that could not be brought to its bucket")
+    again.add_argument("task_id")
     return parser.parse_args()
 
 

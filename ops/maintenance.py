@@ -15,6 +15,7 @@ from celery import states as celery_states
 from worker import streams
 from worker.app import MAINTENANCE_QUEUE, TRANSCRIBE_QUEUE
 from worker.cache import remove_expired, remove_orphans, remove_strays
+from worker.delivery.bucket import not_delivered
 from worker.errors import Cancelled, WorkerLost
 from worker.jobs import Fence, JobRecord, JobState, MoveOutcome, Priority
 from worker.logs import get_logger
@@ -159,6 +160,9 @@ class Keeper:
         if record is None:
             return
         message = lost_message(record, dead.attempts, dead.why)
+        if record.result and self._complete_kept(record, message):
+            streams.drop_dead(self.client, TRANSCRIBE_QUEUE, dead.entry_id)
+            return
         outcome = self.store.fail(
             dead.task_id,
             code=WorkerLost.code,
@@ -173,6 +177,20 @@ class Keeper:
         log.error("job_dead", task_id=dead.task_id, attempts=dead.attempts, why=dead.why, outcome=outcome)
         if outcome in {MoveOutcome.MOVED, MoveOutcome.ENDED}:
             self.app.backend.mark_as_failure(dead.task_id, WorkerLost(message))
+
+    def _complete_kept(self, record: JobRecord, message: str) -> bool:
+        """Complete a job whose result is here and whose attempts died delivering it."""
+        kept = self.cache.folder(record.id).path / record.result
+        if not kept.exists():
+            return False
+        warnings = [*record.warnings, not_delivered(WorkerLost(message))]
+        fields = {"warnings": warnings, "stored_bytes": kept.stat().st_size}
+        outcome = self.store.complete_kept(record.id, now=time.time(), fields=fields)
+        if outcome is not MoveOutcome.MOVED:
+            return False
+        log.error("result_not_delivered", task_id=record.id, code=WorkerLost.code)
+        self.app.backend.mark_as_done(record.id, summary(record.id, record.result))
+        return True
 
     def _settle_ended(self, dead: streams.DeadEntry, record: JobRecord) -> None:
         """Its last attempt died after the job had ended: there is nothing to retry, only Celery to tell."""

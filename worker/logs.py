@@ -15,6 +15,9 @@ import structlog
 if TYPE_CHECKING:
     from worker.settings import Settings
 
+# Below a warning these quote whole URLs, headers or bodies.
+_INDISCREET = ("httpx", "httpcore", "botocore", "urllib3")
+
 
 def configure_logging(settings: Settings, process: str) -> None:
     """Send all logging of this process to stderr. ``process`` names it in every line."""
@@ -39,6 +42,8 @@ def configure_logging(settings: Settings, process: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    for name in _INDISCREET:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -106,6 +106,18 @@ class Reporter:
         if entered or self._is_due():
             self._write(self._fields)
 
+    def delivering(self) -> dict[str, Any]:
+        """Enter the step behind the engine's, whose time limit is over; what the record is to say of it.
+
+        The caller writes it, with news that must not get lost. ``check`` writes it again.
+        """
+        self.current_step = "deliver"
+        last = self._fields.get("step_of", len(self.own_steps)) + 1
+        place = {"step": self.current_step, "step_number": last, "step_of": last, "fraction": 1.0}
+        self._deadline = None
+        self._fields = {**place, "eta_s": "", "deadline": "", "moved_at": time.time()}
+        return self._fields
+
     def check(self) -> None:
         """Raise Abandoned soon after the job stopped being ours. Cheap: engines call it often."""
         if self._fields and self._is_due():

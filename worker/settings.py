@@ -14,6 +14,9 @@ from typing import Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from worker.delivery.bucket import checked_s3_path
+from worker.delivery.signing import signing_keys
+from worker.errors import BadRequest
 from worker.sources.addresses import AddressPolicy, address_policy
 
 MIB = 1024**2
@@ -184,6 +187,14 @@ class Settings(BaseSettings):
         "", description="What every object's key begins with, without outer slashes; empty: nothing."
     )
 
+    webhook_secret: SecretStr | None = Field(
+        None,
+        description="What webhooks are signed with: whsec_ and base64 of 24 to 64 bytes; two parted by a "
+        "blank while it changes; empty: jobs with webhook_url are refused.",
+    )
+    webhook_timeout_s: float = Field(
+        10, ge=0.1, le=120, description="Seconds in which a webhook's receiver must have answered."
+    )
     url_allow_hosts: str = Field(
         "",
         description="Hosts, .suffixes and networks that URLs may lead to although they are not public, "
@@ -228,6 +239,20 @@ class Settings(BaseSettings):
         if unknown:
             raise ValueError(f"knows no engine {', '.join(sorted(unknown))}: use mst, whisper, simulated")
         return text
+
+    @field_validator("s3_prefix")
+    @classmethod
+    def _is_a_prefix(cls, text: str) -> str:
+        try:
+            return checked_s3_path(text, "the prefix") if text else text
+        except BadRequest as exc:
+            raise ValueError(exc.message) from None
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _holds_keys(cls, secret: SecretStr | None) -> SecretStr | None:
+        signing_keys(secret)
+        return secret
 
     @field_validator("url_allow_hosts")
     @classmethod

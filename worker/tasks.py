@@ -1,14 +1,19 @@
-"""The transcribe task: one attempt at one job, in six steps, each testable alone.
+"""The transcribe task: one attempt at one job, in seven steps, each testable alone.
 
     load     read the record, take the job for this delivery
     admit    make room: remove what has expired, look at the disk
     fetch    of a job with a URL: bring the recording, or what is missing of it
     run      recording -> 16 kHz mono -> engine, with progress
     settle   write the result aside, under a name no other attempt uses
+    deliver  bring it to the bucket that the client named, if it did
     record   commit: the record names the result, if this attempt still owns the job
 
 An attempt that has lost its lease can do none of the steps that others can see: reports and the commit
 check the lease inside their scripts, and a settled result that was not committed is removed.
+
+Before a delivery the record names the settled result, with the job still running. From there on the job
+can't fail for a worker's death: the next attempt begins at the delivery, and where there is none, the
+sweeper completes the job with the result kept here.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ from structlog.contextvars import bound_contextvars
 
 from worker.cache import remove_expired
 from worker.cache.folder import write_durably
+from worker.delivery.bucket import bucket_of, not_delivered
 from worker.delivery.document import to_document
 from worker.engines.checkpoints import FolderCheckpoints, recording_id
 from worker.engines.oom import with_room
@@ -75,16 +81,18 @@ class Attempt:
         self.options = JobOptions()
         self.owner = ""
         self.url = ""
-        self.result_bytes = 0
+        self.claimed: JobRecord | None = None
+        self.fields: dict[str, Any] = {}  # what the record is to say of the result
         self.reporter = Reporter(tools.store, self.task_id, self.lease, publish=task.update_state)
 
     def carry_out(self) -> dict[str, Any]:
         self.load()
-        self.admit()
-        self.fetch()
-        transcript = self.run()
-        self.settle(transcript)
-        return self.record(transcript)
+        if not self.fields:
+            self.admit()
+            self.fetch()
+            self.settle(self.run())
+        self.deliver()
+        return self.record()
 
     def load(self) -> None:
         outcome = patiently(
@@ -104,6 +112,15 @@ class Attempt:
         self.options = claimed.options
         self.owner = claimed.owner
         self.url = claimed.url
+        self.claimed = claimed
+        kept = self.folder.path / claimed.result
+        if claimed.result and kept.exists():
+            self.fields = {
+                "result": claimed.result,
+                "stored_bytes": kept.stat().st_size,
+                "warnings": claimed.warnings,
+                "fraction": 1.0,
+            }
         log.info("job_claimed", worker=self.worker)
 
     def admit(self) -> None:
@@ -165,34 +182,52 @@ class Attempt:
 
     def settle(self, transcript: Transcript) -> None:
         content = to_document(self.task_id, transcript).model_dump_json().encode()
-        self.result_bytes = len(content)
+        result = self.folder.result(self.lease)
         try:
-            write_durably(self.folder.result(self.lease), content)
+            write_durably(result, content)
         except FileNotFoundError as exc:  # the job was released meanwhile, folder and all
             raise Abandoned("gone") from exc
+        self.fields = result_fields(result.name, len(content), transcript)
 
-    def record(self, transcript: Transcript) -> dict[str, Any]:
-        result = self.folder.result(self.lease)
-        fields = {
-            "result": result.name,
-            "stored_bytes": self.result_bytes,  # all that is kept: tidy_up removes the rest
-            "engine": transcript.engine,
-            "model": transcript.model,
-            "duration_s": transcript.duration_s,
-            "warnings": [asdict(warning) for warning in transcript.warnings],
-            "partial": transcript.partial,
-            "fraction": 1.0,
-            "url": "",  # it may hold credentials, and nobody needs it any more
-        }
+    def deliver(self) -> None:
+        """Bring the result to the client's bucket; where that fails for good it stays, with a warning."""
+        if self.claimed is None or not self.claimed.s3_path:
+            return
+        from worker.delivery.handover import hand_over  # noqa: PLC0415  loads boto3
+
+        self.keep()
+        bucket = bucket_of(self.tools.settings)
+        try:
+            urls = hand_over(self.claimed, self.folder.path / self.fields["result"], bucket, self._wait)
+        except Exception as exc:
+            error = as_job_error(exc, self.reporter.current_step)
+            if error.retryable and self.number < self.tools.settings.max_attempts:
+                raise
+            log.warning("result_not_delivered", code=error.code, reason=error.message)
+            self.fields["warnings"] = [*self.fields["warnings"], not_delivered(error)]
+        else:
+            self.fields |= {"result": "", "stored_bytes": 0, "s3_urls": urls}
+
+    def keep(self) -> None:
+        """Let the record name the settled result: attempts after this one only deliver it."""
+        fields = {**self.fields, **self.reporter.delivering()}
+        del fields["stored_bytes"]  # the recording is still here
+        if patiently(lambda: self.tools.store.report(self.task_id, self.lease, fields)):
+            return
+        self._drop_own_result()
+        raise Abandoned(MoveOutcome.LOST)
+
+    def record(self) -> dict[str, Any]:
+        result, urls = self.fields["result"], self.fields.get("s3_urls", [])
         outcome = patiently(
-            lambda: self.tools.store.complete(self.task_id, self.lease, now=time.time(), fields=fields)
+            lambda: self.tools.store.complete(self.task_id, self.lease, now=time.time(), fields=self.fields)
         )
-        if outcome is not MoveOutcome.MOVED and not self._said_before(result=result.name):
-            result.unlink(missing_ok=True)
+        if outcome is not MoveOutcome.MOVED and not self._said_before(result=result, s3_urls=urls):
+            self._drop_own_result()
             raise Abandoned(outcome)
-        self.tidy_up(result.name)
+        self.tidy_up(result)
         self._note_speed()
-        return summary(self.task_id, result.name)
+        return summary(self.task_id, result)
 
     def fail(self, error: JobError) -> None:
         """Make ``error`` the job's one end."""
@@ -214,10 +249,13 @@ class Attempt:
     def tidy_up(self, keep: str) -> None:
         """Remove all files but one: the result, or a failed job's input, for an operator to look at.
 
-        The job has ended: nothing here may undo that.
+        The job has ended: nothing here may undo that. ``keep`` is empty where the result was delivered.
         """
         try:
-            self.folder.keep_only(keep)
+            if keep:
+                self.folder.keep_only(keep)
+            else:
+                self.folder.remove()
         except OSError as exc:
             log.warning("not_tidied_up", error=type(exc).__name__)
 
@@ -229,6 +267,18 @@ class Attempt:
         outcome = patiently(lambda: self.tools.store.wait_again(record, fence=Fence.HOLD))
         if outcome is not MoveOutcome.MOVED and not self._said_before(state=JobState.WAITING):
             raise Abandoned(outcome)
+
+    def _drop_own_result(self) -> None:
+        """Remove this attempt's result, unless it is the job's: another attempt may be delivering it."""
+        result = self.folder.result(self.lease)
+        record = patiently(lambda: self.tools.store.get(self.task_id))
+        if record is None or record.result != result.name:
+            result.unlink(missing_ok=True)
+
+    def _wait(self, seconds: float) -> None:
+        """Between two tries of an upload."""
+        time.sleep(seconds)
+        self.reporter.check()
 
     def _check_conversion(self) -> None:
         self.reporter.step(CONVERT)
@@ -245,7 +295,8 @@ class Attempt:
             return
         try:
             record = self.tools.store.get(self.task_id)
-            if record and record.started_at and record.ended_at:
+            only_delivered = self.claimed is not None and bool(self.claimed.result)
+            if record and record.started_at and record.ended_at and not only_delivered:
                 self.tools.store.note_speed(record.size_bytes, record.ended_at - record.started_at)
         except AWAY as exc:
             log.warning("speed_not_noted", error=type(exc).__name__)
@@ -361,13 +412,29 @@ def retry_delay_s(attempt_number: int) -> float:
 
 def repeat_end(attempt: Attempt, record: JobRecord) -> dict[str, Any]:
     """Answer a redelivery of a job that has ended: a crash came between the commit and Celery's answer."""
-    attempt.tidy_up(record.result or attempt.folder.input.name)
-    if record.state is JobState.COMPLETED:
+    completed = record.state is JobState.COMPLETED
+    attempt.tidy_up(record.result if completed else attempt.folder.input.name)
+    if completed:
         return summary(record.id, record.result)
     if record.error_code == Cancelled.code:
         attempt.tools.mark_cancelled(record.id)  # Celery has just put STARTED over it
         raise Ignore
     raise JobError(f"{record.error_code}: {record.error_message}")
+
+
+def result_fields(name: str, size_bytes: int, transcript: Transcript) -> dict[str, Any]:
+    """What a job's record says of its result in the file ``name``."""
+    return {
+        "result": name,
+        "stored_bytes": size_bytes,  # all that is kept: tidy_up removes the rest
+        "engine": transcript.engine,
+        "model": transcript.model,
+        "duration_s": transcript.duration_s,
+        "warnings": [asdict(warning) for warning in transcript.warnings],
+        "partial": transcript.partial,
+        "fraction": 1.0,
+        "url": "",  # it may hold credentials, and nobody needs it any more
+    }
 
 
 def engine_options(options: JobOptions) -> Options:

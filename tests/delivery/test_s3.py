@@ -18,18 +18,10 @@ from pydantic import SecretStr
 from ops.stack import free_port
 from tests.delivery.receivers import Receiver, answer, garbage, hang, reset
 from tests.support.waiting import wait_until
+from worker.delivery.bucket import Bucket, Locations, checked_s3_path, object_keys
 from worker.delivery.document import Document, Segment
 from worker.delivery.markdown import to_markdown
-from worker.delivery.s3 import (
-    Bucket,
-    Locations,
-    checked_s3_path,
-    create_client,
-    deliver,
-    failed_for_good,
-    object_keys,
-    wait_s,
-)
+from worker.delivery.s3 import create_client, deliver, failed_for_good, wait_s
 from worker.errors import BadRequest, DeliveryFailed, DeliveryInterrupted, JobError
 
 if TYPE_CHECKING:

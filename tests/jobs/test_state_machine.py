@@ -235,6 +235,26 @@ class Jobs(RuleBasedStateMachine):
         if buried:
             self._moved(task_id, JobState.FAILED)
 
+    @rule(delivery=deliveries)
+    def keep(self, delivery: Delivery) -> None:
+        """The result is there and its delivery begins: the record names it before the job's end."""
+        name = f"result.{delivery.lease}.json"
+        written = self.store.report(delivery.task_id, delivery.lease, {"result": name})
+        assert written == self._owns(delivery)
+        if written:
+            self.jobs[delivery.task_id].result = name
+
+    @rule(task_id=published)
+    def complete_kept(self, task_id: str) -> None:
+        """The sweeper completes a job whose attempts died delivering, unless somebody owns it after all."""
+        job = self.jobs[task_id]
+        self._tick()
+        completed = self.store.complete_kept(task_id, now=self.now, fields={}) is MoveOutcome.MOVED
+        open_end = not job.gone and not job.state.is_final and job.owner not in self.held
+        assert completed == (open_end and bool(job.result))
+        if completed:
+            self._moved(task_id, JobState.COMPLETED)
+
     @rule(task_id=published, code=st.sampled_from([GIVEN_UP, "another"]))
     def revive(self, task_id: str, code: str) -> None:
         """An operator's retry of a dead letter: the job begins anew. No move, so ``seen`` does, too."""
@@ -388,7 +408,7 @@ class Jobs(RuleBasedStateMachine):
             return MoveOutcome.GONE
         if job.state.is_final:
             return MoveOutcome.ENDED
-        if target not in MOVES[job.state]:
+        if target not in MOVES[job.state] or (job.state, target) == (JobState.WAITING, JobState.COMPLETED):
             return MoveOutcome.ILLEGAL
         owns = job.owner == delivery.lease and delivery.held
         return MoveOutcome.MOVED if owns else MoveOutcome.LOST

@@ -20,6 +20,7 @@ from celery.worker.request import Request
 
 from tests.support.waiting import wait_until
 from worker.__main__ import run_worker
+from worker.delivery import s3
 from worker.jobs import JobStore
 from worker.progress import Reporter
 from worker.settings import load_settings
@@ -40,6 +41,9 @@ class Moment(StrEnum):
     CONVERTED = "converted"  # of a recording that needs it; its copy has not got its name yet
     RUNNING = "running"
     RESULT_STORED = "result_stored"  # the file is there, the record does not name it yet
+    KEPT = "kept"  # of a job that goes to a bucket: the record names the result, nothing is uploaded
+    HALF_UPLOADED = "half_uploaded"  # one of its two objects is there
+    UPLOADED = "uploaded"  # both are, the record does not say so yet
     COMMITTED = "committed"  # nothing is tidied up, and Celery does not know of the end
     BEFORE_ACK = "before_ack"
     AFTER_ACK = "after_ack"
@@ -56,6 +60,9 @@ CALLS: dict[Moment, tuple[Any, str, bool]] = {
     Moment.CONVERTED: (convert, "_write", True),
     Moment.RUNNING: (Reporter, "from_engine", True),
     Moment.RESULT_STORED: (Attempt, "settle", True),
+    Moment.KEPT: (Attempt, "keep", True),
+    Moment.HALF_UPLOADED: (s3, "_put_patiently", True),
+    Moment.UPLOADED: (Attempt, "deliver", True),
     Moment.COMMITTED: (JobStore, "complete", True),
     Moment.BEFORE_ACK: (Request, "acknowledge", False),
     Moment.AFTER_ACK: (Request, "acknowledge", True),
@@ -125,7 +132,9 @@ def _task_id_of(subject: Any, *args: Any) -> str:
     """Of an attempt, a request or a reporter; of a file in a job's folder; of a call of the store."""
     if isinstance(subject, JobStore):
         return str(args[0])
-    return str(subject.parent.name if isinstance(subject, Path) else subject.task_id)
+    if isinstance(subject, Path):
+        return str(subject.parent.name)
+    return str(getattr(subject, "task_id", "unknown"))  # a client of S3 knows of no job
 
 
 def main() -> int:

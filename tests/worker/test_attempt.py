@@ -109,7 +109,7 @@ def test_a_result_that_was_cancelled_before_its_commit_does_not_count(
     attempt.settle(TRANSCRIPT)
     cancel(tools, task_id)
     with pytest.raises(Abandoned):
-        attempt.record(TRANSCRIPT)
+        attempt.record()
     assert state(tools, task_id) == ("failed", "cancelled")
     assert [path.name for path in attempt.folder.path.iterdir()] == ["input"]
 
@@ -121,8 +121,8 @@ def test_a_commit_whose_answer_got_lost_counts_when_it_is_repeated(
     _, attempt = attempt_at(tools, client, task_id)
     attempt.load()
     attempt.settle(TRANSCRIPT)
-    first = attempt.record(TRANSCRIPT)
-    assert attempt.record(TRANSCRIPT) == first
+    first = attempt.record()
+    assert attempt.record() == first
     assert [path.name for path in attempt.folder.path.iterdir()] == [first["result"]]
 
 
@@ -205,7 +205,7 @@ def test_a_completed_job_that_is_delivered_again_repeats_its_answer_and_is_tidie
     first.load()
     first.settle(TRANSCRIPT)
     first.tidy_up = lambda _keep: None  # type: ignore[method-assign]  # it died before
-    answer = first.record(TRANSCRIPT)
+    answer = first.record()
     task, second = attempt_at(tools, client, task_id)
     assert attempt_job(task, second, max_attempts=3) == answer
     assert [path.name for path in second.folder.path.iterdir()] == [answer["result"]]

@@ -10,8 +10,6 @@ from __future__ import annotations
 import os
 import re
 import time
-import unicodedata
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import boto3
@@ -21,20 +19,17 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ProxyConnectionError, SSLError
 
 from worker.delivery.markdown import to_markdown
-from worker.errors import BadRequest, DeliveryFailed, DeliveryInterrupted
+from worker.errors import DeliveryFailed, DeliveryInterrupted
 from worker.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pydantic import SecretStr
-
+    from worker.delivery.bucket import Bucket, Locations
     from worker.delivery.document import Document
 
 log = get_logger(__name__)
 
-MAX_PATH_BYTES = 512
-MAX_KEY_BYTES = 1024  # S3's own limit
 TRIES = 3
 _FIRST_WAIT_S = 1.0
 _PASSING_STATUS = frozenset({408, 425, 429})
@@ -57,33 +52,6 @@ class Client(Protocol):
     def put_object(self, *, Bucket: str, Key: str, Body: bytes, ContentType: str) -> Any: ...  # noqa: N803  boto3's names
 
 
-@dataclass(frozen=True)
-class Bucket:
-    """Where results go. ``endpoint_url`` empty: AWS itself; ``prefix``: empty, or without outer slashes."""
-
-    name: str
-    access_key_id: str
-    secret_access_key: SecretStr
-    endpoint_url: str = ""
-    region: str = "us-east-1"
-    prefix: str = ""
-    connect_timeout_s: float = 5
-    read_timeout_s: float = 30
-
-
-@dataclass(frozen=True)
-class Locations:
-    """The two objects of one result."""
-
-    bucket: str
-    json_key: str
-    markdown_key: str
-
-    @property
-    def urls(self) -> list[str]:
-        return [f"s3://{self.bucket}/{key}" for key in (self.json_key, self.markdown_key)]
-
-
 def create_client(bucket: Bucket) -> Client:
     """One client for the process's life; threads may share it. Opens no connection."""
     session = boto3.Session(botocore_session=botocore.session.Session(session_vars=_NO_FILES))
@@ -96,25 +64,6 @@ def create_client(bucket: Bucket) -> Client:
         config=_config(bucket),
     )
     return client
-
-
-def checked_s3_path(text: str, field: str = "s3_path") -> str:
-    """The path if it is one that no server, proxy or file system reads as another; raises BadRequest."""
-    fault = _fault_of(text)
-    if fault:
-        raise BadRequest(f"{field}: {fault}")
-    return text
-
-
-def object_keys(bucket: Bucket, owner: str, s3_path: str) -> Locations:
-    """``<prefix>/<owner>/<s3_path>.json`` and ``.md``; raises BadRequest, which names the field at fault."""
-    if "/" in owner:
-        raise BadRequest("owner: must not contain a slash")
-    parts = [bucket.prefix, checked_s3_path(owner, "owner"), checked_s3_path(s3_path)]
-    base = "/".join(filter(None, parts))
-    if _utf8_bytes(f"{base}.json") > MAX_KEY_BYTES:
-        raise BadRequest(f"s3_path: too long: the object's key would exceed {MAX_KEY_BYTES} bytes")
-    return Locations(bucket.name, f"{base}.json", f"{base}.md")
 
 
 def deliver(
@@ -204,22 +153,3 @@ def _config(bucket: Bucket) -> Config:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-
-
-def _fault_of(text: str) -> str | None:
-    """The first thing that is wrong with a path."""
-    segments = text.split("/")
-    unsafe = "\\" in text or any(unicodedata.category(sign) in {"Cc", "Cs", "Zl", "Zp"} for sign in text)
-    faults = [
-        ("must not be empty", not text),
-        ("must not begin with a slash", text.startswith("/")),
-        ("must not contain an empty part, nor end with a slash", "" in segments),
-        ("must not contain the parts . or ..", "." in segments or ".." in segments),
-        ("must not contain backslashes or control characters", unsafe),
-        (f"must not be longer than {MAX_PATH_BYTES} bytes of UTF-8", _utf8_bytes(text) > MAX_PATH_BYTES),
-    ]
-    return next((fault for fault, found in faults if found), None)
-
-
-def _utf8_bytes(text: str) -> int:
-    return len(text.encode(errors="surrogatepass"))

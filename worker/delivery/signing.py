@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pydantic import SecretStr
+
 SECRET_PREFIX = "whsec_"  # noqa: S105  what a secret begins with, and none itself
 TOLERANCE_S = 300
 _MIN_KEY_BYTES, _MAX_KEY_BYTES = 24, 64  # the specification's
@@ -27,6 +29,11 @@ def signing_key(secret: str) -> bytes:
     if encoded == secret or not _MIN_KEY_BYTES <= len(key) <= _MAX_KEY_BYTES:
         raise ValueError(f"must be whsec_ and the base64 of {_MIN_KEY_BYTES} to {_MAX_KEY_BYTES} bytes")
     return key
+
+
+def signing_keys(secrets: SecretStr | None) -> list[bytes]:
+    """The keys in a setting that holds none, one or several secrets, parted by blanks; raises ValueError."""
+    return [signing_key(secret) for secret in secrets.get_secret_value().split()] if secrets else []
 
 
 def signed_headers(keys: Sequence[bytes], webhook_id: str, timestamp: int, body: bytes) -> dict[str, str]:

@@ -7,7 +7,7 @@ from worker.jobs.admission import Admission, Once, OwnerLimits, Verdict
 from worker.jobs.moves import Fence, MoveOutcome
 from worker.jobs.owners import OwnerBooks
 from worker.jobs.priority import Priority
-from worker.jobs.record import ANONYMOUS, JobRecord, new_task_id
+from worker.jobs.record import ANONYMOUS, JobRecord, new_task_id, owner_of
 from worker.jobs.states import MOVES, JobState
 from worker.jobs.store import JobStore
 
@@ -26,4 +26,5 @@ __all__ = [
     "Priority",
     "Verdict",
     "new_task_id",
+    "owner_of",
 ]

@@ -8,6 +8,8 @@ WAITING_INDEX = "jobs:waiting"
 RUNNING_INDEX = "jobs:running"
 ENDED_INDEX = "jobs:ended"
 LOAD = "jobs:load"  # hash: bytes that wait, and what workers have lately done in how long
+WEBHOOKS_DUE = "webhooks:due"  # zset: "<task id>:<event>" by the time of the next try, in Unix seconds
+CHANGES = "jobs:changed"  # channel: the id of each job whose record has changed
 # The owners' books; scripts/books.lua writes them.
 STORED = "jobs:stored"
 AUDIO = "jobs:audio"
@@ -25,6 +27,11 @@ def idempotency_key(owner: str, key: str) -> str:
     """Remembers which job a client's Idempotency-Key made. Hashed: a client may put anything into it."""
     both = f"{owner}\n{key}"  # no owner's name has a line break
     return f"once:{hashlib.sha256(both.encode()).hexdigest()}"
+
+
+def webhook_key(task_id: str, state: str) -> str:
+    """Hash: the news of a job's end in this state, and how far its delivery is."""
+    return f"webhook:{task_id}:job.{state}"
 
 
 def tombstone_key(task_id: str) -> str:

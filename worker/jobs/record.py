@@ -15,6 +15,11 @@ from worker.jobs.states import JobState
 ANONYMOUS = "anonymous"  # owner of what is submitted while no API keys are set
 
 
+def owner_of(record: JobRecord) -> str:
+    """Whose job it is, as the part of an object's key that keeps owners apart."""
+    return record.owner
+
+
 def new_task_id() -> str:
     """A random (version 4) UUID: not guessable, and a safe name for a folder."""
     return str(uuid.uuid4())
@@ -24,7 +29,8 @@ class JobRecord(BaseModel):
     """A job's metadata. Times are Unix seconds (UTC) by the writer's clock; a missing field was never set.
 
     ``lease`` names the delivery (``<entry id>@<stream>``) whose attempt owns the job, ``result`` the file
-    in the job's folder that holds its one result.
+    in the job's folder that holds its one result: also before the job's end, while that is being delivered.
+    Once it is in the client's bucket, ``s3_urls`` tell where, and ``result`` is empty.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -41,6 +47,8 @@ class JobRecord(BaseModel):
     priority: Priority = Priority.NORMAL
     options: JobOptions = Field(default_factory=JobOptions)
     idempotency: str = ""  # the Redis key that remembers it, where the client gave one
+    s3_path: str = ""
+    webhook_url: str = Field("", repr=False, exclude=True)  # as url
 
     attempt: int = 0
     lease: str = ""
@@ -59,6 +67,7 @@ class JobRecord(BaseModel):
 
     result: str = ""
     stored_bytes: int = 0  # what it holds in the cache and its owner is charged with
+    s3_urls: Json[list[str]] = Field(default_factory=list)
     engine: str = ""
     model: str = ""
     duration_s: float | None = None
@@ -85,7 +94,8 @@ class JobRecord(BaseModel):
 
     def to_hash(self) -> dict[str, str]:
         """What ``accept`` stores: the fields that were set, as strings."""
-        fields = self.model_dump(exclude_unset=True) | ({"url": self.url} if self.url else {})
+        urls = {"url": self.url, "webhook_url": self.webhook_url}
+        fields = self.model_dump(exclude_unset=True) | {name: url for name, url in urls.items() if url}
         return {
             name: json.dumps(value) if isinstance(value, dict) else str(value)
             for name, value in fields.items()

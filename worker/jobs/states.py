@@ -17,11 +17,12 @@ class JobState(StrEnum):
 
 
 # From each state, the states that may follow. A running job runs again when its worker was lost, and
-# waits again when an attempt is to be repeated later. Nothing leaves a final state: there, exactly one
+# waits again when an attempt is to be repeated later. A waiting job is completed where its result is there
+# already and only its delivery was attempted in vain. Nothing leaves a final state: there, exactly one
 # result or one error stands. (Release and expiry remove the record, and an operator may begin a job anew
 # that was given up; those are no moves.)
 MOVES: dict[JobState, frozenset[JobState]] = {
-    JobState.WAITING: frozenset({JobState.RUNNING, JobState.FAILED}),
+    JobState.WAITING: frozenset({JobState.RUNNING, JobState.COMPLETED, JobState.FAILED}),
     JobState.RUNNING: frozenset({JobState.RUNNING, JobState.WAITING, JobState.COMPLETED, JobState.FAILED}),
     JobState.COMPLETED: frozenset(),
     JobState.FAILED: frozenset(),

@@ -43,6 +43,7 @@ class JobStore:
         self._accept = self._script("books", "accept")
         self._find = self._script("find")
         self._move = self._script("held", "books", "move")
+        self._deliver = self._script("books", "deliver")
         self._report = self._script("held", "books", "report")
         self._note_speed = self._script("note_speed")
         self._revive = self._script("books", "revive")
@@ -95,12 +96,21 @@ class JobStore:
 
     def report(self, task_id: str, lease: str, fields: dict[str, Any]) -> bool:
         """Write progress; False where this attempt no longer owns the job."""
-        args = [lease, self._group, *_flatten(fields)]
-        return bool(self._report(keys=[keys.job_key(task_id)], args=args))
+        args = [lease, self._group, task_id, *_flatten(fields)]
+        return bool(self._report(keys=[keys.job_key(task_id), keys.CHANGES], args=args))
 
     def complete(self, task_id: str, lease: str, *, now: float, fields: dict[str, Any]) -> MoveOutcome:
         """The commit: the result file named in ``fields`` becomes the job's one result."""
         return self._end(task_id, JobState.COMPLETED, Fence.HOLD, lease, now, fields)
+
+    def complete_kept(self, task_id: str, *, now: float, fields: dict[str, Any]) -> MoveOutcome:
+        """Complete a job that nobody owns, with the result that its record names; ILLEGAL without one."""
+        return self._end(task_id, JobState.COMPLETED, Fence.LOST, "", now, fields)
+
+    def note_delivered(self, task_id: str, result: str, fields: dict[str, Any]) -> bool:
+        """Note that a completed job's ``result`` is no longer here; False where it is no such job's."""
+        args = [task_id, result, *_flatten(fields)]
+        return bool(self._deliver(keys=[keys.job_key(task_id), keys.CHANGES], args=args))
 
     def fail(
         self,
@@ -129,7 +139,9 @@ class JobStore:
 
         The one way out of a final state, for an operator's retry of a dead letter.
         """
-        all_keys = [keys.job_key(task_id), keys.WAITING_INDEX, keys.ENDED_INDEX, keys.LOAD]
+        webhook = [keys.WEBHOOKS_DUE, keys.webhook_key(task_id, JobState.FAILED)]
+        indexes = [keys.WAITING_INDEX, keys.ENDED_INDEX, keys.LOAD]
+        all_keys = [keys.job_key(task_id), *indexes, *webhook, keys.CHANGES]
         record = self.get(task_id)
         return record is not None and bool(
             self._revive(keys=all_keys, args=[task_id, given_up_code, record.waiting_score])
@@ -232,10 +244,14 @@ class JobStore:
     ) -> MoveOutcome:
         sources = "".join(f"{source}," for source in sources_of(state))
         args: list[Any] = [task_id, state, sources, fence, lease, self._group, score, *_flatten(fields)]
-        return MoveOutcome(self._move(keys=[keys.job_key(task_id), *_MOVE_KEYS], args=args))
+        webhook = [keys.WEBHOOKS_DUE, keys.webhook_key(task_id, state)]
+        all_keys = [keys.job_key(task_id), *_MOVE_KEYS, *webhook, keys.CHANGES]
+        return MoveOutcome(self._move(keys=all_keys, args=args))
 
     def _removed(self, task_id: str, expired_by: str, owner: str) -> JobRecord | None:
-        all_keys = [keys.job_key(task_id), *_MOVE_KEYS, keys.tombstone_key(task_id)]
+        ends = [keys.webhook_key(task_id, state) for state in (JobState.COMPLETED, JobState.FAILED)]
+        webhooks = [keys.WEBHOOKS_DUE, *ends, keys.CHANGES]
+        all_keys = [keys.job_key(task_id), *_MOVE_KEYS, keys.tombstone_key(task_id), *webhooks]
         return _record(self._remove(keys=all_keys, args=[task_id, self._expiry_s, expired_by, owner]))
 
     def _script(self, *names: str) -> Any:
