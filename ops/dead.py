@@ -45,7 +45,7 @@ class DeadLetters:
             "attempts": entry.attempts,
             "why": entry.why,
             "last_delivery": entry.lease_id,
-            "record": record.model_dump(exclude_none=True) if record else None,
+            "record": record.model_dump(exclude_none=True, exclude={"webhook_url"}) if record else None,
         }
 
     def retry(self, task_id: str) -> None:

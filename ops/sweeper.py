@@ -1,4 +1,4 @@
-"""The sweeper: Celery beat and a small worker of its own, in one process.
+"""The sweeper: Celery beat and a small worker of its own, in one process; beside them, webhooks are sent.
 
 GPU workers are busy for hours, so maintenance has its own queue. Two sweepers are harmless: every
 repair looks before it changes, and a repair that came too late finds nothing to do.
@@ -14,6 +14,7 @@ from celery.beat import EmbeddedService
 from celery.signals import setup_logging, worker_ready
 
 from ops.maintenance import Keeper
+from ops.webhooks import start_webhooks
 from worker.app import MAINTENANCE_QUEUE, create_app
 from worker.cache import require_own_cache
 from worker.logs import configure_logging
@@ -58,6 +59,7 @@ def run_sweeper(settings: Settings) -> int:
     client = create_client(settings)
     patiently(lambda: require_own_cache(client, create_cache(settings)))
     worker_ready.connect(lambda **_: _start_beat(app), weak=False)
+    start_webhooks(settings)
     # The solo pool: the tasks take milliseconds, and no child means nothing to respawn.
     worker = app.Worker(hostname=name, pool="solo", queues=[MAINTENANCE_QUEUE], quiet=True)
     worker.start()

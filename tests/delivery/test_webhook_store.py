@@ -8,21 +8,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from worker.delivery.keys import DUE, delivery_key
-from worker.delivery.webhook_rules import DeliveryState, Event, Step, webhook_body
-from worker.delivery.webhook_store import LOGGED_TRIES, Claim, Delivery, Try, WebhookStore, enqueue, forget
-from worker.jobs import Fence, JobRecord, JobState, JobStore
-from worker.jobs.keys import job_key
-from worker.jobs.store import _MOVE_KEYS
+from tests.delivery import ended_jobs
+from worker.delivery.webhook_rules import DeliveryState, Event, Step, webhook_body, webhook_id
+from worker.delivery.webhook_store import LOGGED_TRIES, Claim, Delivery, Try, WebhookStore
+from worker.jobs import Fence, MoveOutcome
+from worker.jobs.keys import WEBHOOKS_DUE, webhook_key
 
 if TYPE_CHECKING:
     import redis
 
 NOW = 1_800_000_000.0
 URL = "https://hooks.example/in?key=secret"
-LIFE_S = 200_000
 AGAIN = Step(DeliveryState.PENDING, 30)
-KEY = delivery_key("t:job.completed")
+KEY = webhook_key("t", "completed")
 
 
 @pytest.fixture
@@ -31,9 +29,7 @@ def store(client: redis.Redis) -> WebhookStore:
 
 
 def ended(client: redis.Redis, task_id: str = "t", event: Event = Event.COMPLETED, at: float = NOW) -> None:
-    """A job that has ended, and its pending delivery."""
-    client.hset(job_key(task_id), "state", event.status)
-    assert enqueue(client, task_id, event, URL, ended_at=at, life_s=LIFE_S)
+    ended_jobs.ended(client, task_id, URL, event, at)
 
 
 def claimed(store: WebhookStore, now: float = NOW) -> Claim:
@@ -51,46 +47,31 @@ def test_a_delivery_is_due_at_once_with_all_that_a_try_needs(
     ended(client)
     body = webhook_body("t", Event.COMPLETED, NOW)
     assert claimed(store) == Claim("t", Event.COMPLETED, URL, body, 1, ())
-    assert 0 < client.ttl(KEY) <= LIFE_S
 
 
-def test_enqueueing_again_changes_nothing_whatever_has_happened(
-    client: redis.Redis, store: WebhookStore
+@pytest.mark.parametrize("event", Event)
+def test_a_move_that_is_repeated_announces_nothing_again(
+    client: redis.Redis, store: WebhookStore, event: Event
 ) -> None:
-    ended(client)
-    assert not enqueue(client, "t", Event.COMPLETED, "https://other", ended_at=NOW + 1, life_s=LIFE_S)
-    claim = claimed(store)
-    assert claim.url == URL
-    assert not enqueue(client, "t", Event.COMPLETED, URL, ended_at=NOW, life_s=LIFE_S)
-    assert store.settle(claim, tried(status=200), Step(DeliveryState.DELIVERED))
-    assert not enqueue(client, "t", Event.COMPLETED, URL, ended_at=NOW, life_s=LIFE_S)
+    ended(client, event=event)
+    assert store.settle(claimed(store), tried(status=200), Step(DeliveryState.DELIVERED))
+    for other in Event:
+        assert ended_jobs.end(client, "t", other, NOW + 1) is MoveOutcome.ENDED
     assert store.claim_due(NOW + 1e6, lease_s=60, most=10) == []
+    assert [one.event for one in store.read("t")] == [event]
 
 
-@pytest.mark.parametrize("state", ["running", "failed", None])
-def test_an_event_that_has_not_happened_is_not_enqueued(client: redis.Redis, state: str | None) -> None:
-    if state:
-        client.hset(job_key("t"), "state", state)
-    assert not enqueue(client, "t", Event.COMPLETED, URL, ended_at=NOW, life_s=LIFE_S)
+def test_a_move_that_is_refused_announces_nothing(client: redis.Redis) -> None:
+    ended_jobs.accept(client, "t", URL, NOW)
+    jobs = ended_jobs.store_on(client)
+    refused = jobs.fail("t", code="x", message="", step="", now=NOW, lease="1-0@s", fence=Fence.HOLD)
+    assert refused is MoveOutcome.LOST
     assert client.keys("webhook*") == []
 
 
-def test_it_is_part_of_the_jobs_commit_and_of_no_other(client: redis.Redis, store: WebhookStore) -> None:
-    """The move's own script and the enqueueing in one transaction: both happen, or neither."""
-    jobs = JobStore(client, group="celery", expiry_s=100)
-    jobs.accept(JobRecord(id="t", state=JobState.WAITING, created_at=NOW), max_waiting=10)
-
-    def commit(fence: Fence) -> list[object]:
-        args = ["t", JobState.FAILED, "waiting,", fence, "no lease", "celery", NOW, "error_code", "x"]
-        with client.pipeline(transaction=True) as pipe:
-            jobs._move(keys=[job_key("t"), *_MOVE_KEYS], args=args, client=pipe)
-            enqueue(pipe, "t", Event.FAILED, URL, ended_at=NOW, life_s=LIFE_S)
-            return list(pipe.execute())
-
-    assert commit(Fence.HOLD) == ["lost", 0]
-    assert commit(Fence.NONE) == ["moved", 1]
-    assert commit(Fence.NONE) == ["ended", 0]
-    assert claimed(store).event is Event.FAILED
+def test_a_job_without_a_url_is_not_announced(client: redis.Redis) -> None:
+    ended_jobs.ended(client, "t", "", Event.FAILED, NOW)
+    assert client.keys("webhook*") == []
 
 
 def test_what_is_not_due_is_not_claimed(client: redis.Redis, store: WebhookStore) -> None:
@@ -126,12 +107,10 @@ def test_a_sweeper_that_lost_its_claim_writes_nothing(client: redis.Redis, store
 
 def test_a_failed_try_is_due_again_after_its_wait(client: redis.Redis, store: WebhookStore) -> None:
     ended(client)
-    client.expire(KEY, 10)
     assert store.settle(claimed(store), tried(NOW + 2), AGAIN)
     assert store.read("t") == [
         Delivery(Event.COMPLETED, DeliveryState.PENDING, 1, NOW + 32, (tried(NOW + 2),))
     ]
-    assert client.ttl(KEY) > 10
     assert store.claim_due(NOW + 31, lease_s=60, most=10) == []
     assert claimed(store, NOW + 32).log == (tried(NOW + 2),)
 
@@ -142,10 +121,9 @@ def test_what_has_ended_keeps_its_log_but_not_its_url(
 ) -> None:
     ended(client)
     store.settle(claimed(store), tried(), Step(state))
-    assert client.zcard(DUE) == 0
+    assert client.zcard(WEBHOOKS_DUE) == 0
     assert "secret" not in str(client.hgetall(KEY))
     assert store.read("t") == [Delivery(Event.COMPLETED, state, 1, None, (tried(),))]
-    assert 0 < client.ttl(KEY) <= LIFE_S
 
 
 def test_the_log_keeps_the_last_tries(client: redis.Redis, store: WebhookStore) -> None:
@@ -162,25 +140,35 @@ def test_a_forgotten_job_leaves_nothing_and_a_late_answer_brings_nothing_back(
 ) -> None:
     ended(client)
     claim = claimed(store)
-    forget(client, "t")
+    assert ended_jobs.store_on(client).release("t") is not None
     assert not store.settle(claim, tried(), AGAIN)
     assert client.keys("webhook*") == []
     assert store.read("t") == []
 
 
-def test_a_delivery_that_expired_leaves_the_index(client: redis.Redis, store: WebhookStore) -> None:
+def test_an_expired_job_is_announced_no_more(client: redis.Redis, store: WebhookStore) -> None:
+    ended(client)
+    assert ended_jobs.store_on(client).expire("t", NOW + ended_jobs.EXPIRY_S) is not None
+    assert client.keys("webhook*") == []
+
+
+def test_a_delivery_that_is_no_more_leaves_the_index(client: redis.Redis, store: WebhookStore) -> None:
     ended(client)
     client.delete(KEY)
     assert store.claim_due(NOW, lease_s=60, most=10) == []
-    assert client.zcard(DUE) == 0
+    assert client.zcard(WEBHOOKS_DUE) == 0
 
 
-def test_both_events_of_a_job_are_kept_apart(client: redis.Redis, store: WebhookStore) -> None:
-    """An operator may begin a job anew that was given up."""
+def test_a_failure_that_an_operator_takes_back_is_forgotten_and_the_next_end_is_news(
+    client: redis.Redis, store: WebhookStore
+) -> None:
     ended(client, event=Event.FAILED)
-    store.settle(claimed(store), tried(status=200), Step(DeliveryState.DELIVERED))
-    ended(client, event=Event.COMPLETED, at=NOW + 9)
-    assert [one.state for one in store.read("t")] == [DeliveryState.PENDING, DeliveryState.DELIVERED]
+    first = claimed(store)
+    assert ended_jobs.store_on(client).revive("t", "worker_lost")
+    assert (store.read("t"), client.zcard(WEBHOOKS_DUE)) == ([], 0)
+    ended_jobs.end(client, "t", Event.FAILED, NOW + 9)
+    again = claimed(store, NOW + 9)
+    assert webhook_id(again.body) != webhook_id(first.body)
 
 
 def test_times_of_today_lose_no_milliseconds_as_scores(client: redis.Redis, store: WebhookStore) -> None:

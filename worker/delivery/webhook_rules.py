@@ -54,9 +54,9 @@ class Step:
     wait_s: float = 0.0
 
 
-def webhook_id(task_id: str, event: Event) -> str:
-    """The same for every try, and for an enqueueing that was repeated: receivers tell repeats by it."""
-    return "msg_" + hashlib.sha256(f"{task_id}:{event}".encode()).hexdigest()[:32]
+def webhook_id(body: str) -> str:
+    """The same for every try, another for another end of the job: receivers tell repeats by it."""
+    return "msg_" + hashlib.sha256(body.encode()).hexdigest()[:32]
 
 
 def webhook_body(task_id: str, event: Event, ended_at: float) -> str:

@@ -6,9 +6,8 @@ if redis.call('HGET', KEYS[2], 'tries') ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[2], 'state', ARGV[3], 'log', ARGV[4])
 if ARGV[5] == '' then
   redis.call('ZREM', KEYS[1], ARGV[1])
-  redis.call('HDEL', KEYS[2], 'url', 'body')
+  redis.call('HDEL', KEYS[2], 'url')
 else
   redis.call('ZADD', KEYS[1], 'XX', ARGV[5], ARGV[1])
 end
-redis.call('EXPIRE', KEYS[2], redis.call('HGET', KEYS[2], 'life_s'))
 return 1
