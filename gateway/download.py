@@ -2,23 +2,26 @@
 
 from collections.abc import Callable
 from enum import StrEnum
+from http import HTTPStatus
 from pathlib import PurePath
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
+from starlette.datastructures import Headers
 
 from gateway.access import CallerOf
-from gateway.errors import InvalidRequest, ResultMissing
+from gateway.errors import InvalidRequest, RangeNotSatisfiable, ResultMissing
 from gateway.lookup import find
 from gateway.openapi import problems
+from gateway.ranges import etag_of, is_unchanged, slice_of
 from gateway.services import ServicesOf
 from gateway.status import wait_s
 from worker.cache import JobFolder
 from worker.delivery.captions import to_srt, to_txt, to_vtt
 from worker.delivery.document import Document
 from worker.delivery.markdown import to_markdown
-from worker.errors import JobFailed, JobGone, JobNotFinished, JobNotFound
+from worker.errors import JobFailed, JobGone, JobNotFinished, JobNotFound, S3Delivered
 from worker.jobs import JobRecord, JobState
 from worker.logs import get_logger
 
@@ -51,6 +54,10 @@ WRITERS: dict[Format, Callable[[Document], str]] = {
 }
 
 
+ONE_HEADER = {"schema": {"type": "string"}}
+
+
+@router.head("/download/{task_id}", include_in_schema=False)
 @router.get(
     "/download/{task_id}",
     tags=["jobs"],
@@ -64,32 +71,74 @@ WRITERS: dict[Format, Callable[[Document], str]] = {
                 for fmt, media_type in MEDIA_TYPES.items()
                 if fmt is not Format.JSON
             },
+            "headers": {"ETag": ONE_HEADER},
         },
-        **problems(JobNotFound, JobNotFinished, JobFailed, JobGone, InvalidRequest, ResultMissing),
+        206: {
+            "description": "The part of it that Range asked for.",
+            "content": {media_type.partition(";")[0]: {} for media_type in MEDIA_TYPES.values()},
+            "headers": {"Content-Range": ONE_HEADER},
+        },
+        304: {"description": "If-None-Match has its ETag."},
+        **problems(
+            JobNotFound,
+            JobNotFinished,
+            JobFailed,
+            S3Delivered,
+            JobGone,
+            RangeNotSatisfiable,
+            InvalidRequest,
+            ResultMissing,
+        ),
     },
 )
 def download(
     task_id: str,
+    request: Request,
     services: ServicesOf,
     caller: CallerOf,
     fmt: Annotated[Format | None, Query(description="Goes before Accept; default json.")] = None,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Response:
-    """The result of a completed job."""
+    """The result of a completed job, whole or one range of it."""
     record = find(services.store, task_id, caller)
     require_completed(record)
     chosen = fmt or preferred(accept)
+    try:
+        content = render(services.cache.folder(task_id), record, chosen)
+    except FileNotFoundError as exc:
+        # Released, expired or delivered in this very moment: 410, 409.
+        require_completed(find(services.store, task_id, caller))
+        log.exception("result_missing", task_id=task_id)
+        raise ResultMissing("the job is completed, but its result is no longer in the cache") from exc
     headers = {
         "Content-Disposition": disposition(f"{stem_of(record)}.{chosen}"),
         "Cache-Control": "private, no-cache",
         "Vary": "Accept",
+        "Accept-Ranges": "bytes",
+        "ETag": etag_of(content),
     }
-    try:
-        return render(services.cache.folder(task_id), record, chosen, headers)
-    except FileNotFoundError as exc:
-        find(services.store, task_id, caller)  # released or expired in this very moment: 410
-        log.exception("result_missing", task_id=task_id)
-        raise ResultMissing("the job is completed, but its result is no longer in the cache") from exc
+    asked_range = request.headers.get("range", "") if request.method == "GET" else ""
+    return answer(request.headers, asked_range, content, headers, MEDIA_TYPES[chosen])
+
+
+def answer(
+    asked: Headers, asked_range: str, content: bytes, headers: dict[str, str], media_type: str
+) -> Response:
+    """All of the content, a part of it, or that the client has it already.
+
+    Raises:
+        RangeNotSatisfiable
+    """
+    etag = headers["ETag"]
+    if is_unchanged(asked.get("if-none-match", ""), etag):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    part = slice_of(asked_range, asked.get("if-range", ""), etag, len(content))
+    content_range = part.content_range(len(content))
+    if part.status is HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        raise RangeNotSatisfiable(f"the result has {len(content)} bytes", content_range or "")
+    if content_range:
+        headers = {**headers, "Content-Range": content_range}
+    return Response(content[part.begin : part.end], part.status, headers=headers, media_type=media_type)
 
 
 def require_completed(record: JobRecord) -> None:
@@ -98,15 +147,16 @@ def require_completed(record: JobRecord) -> None:
         raise JobFailed(f"the job has failed: {record.error_code}: {record.error_message}")
     if record.state is not JobState.COMPLETED:
         raise JobNotFinished("the job has not finished: see its status", retry_after_s=wait_s(record))
+    if record.s3_urls:
+        raise S3Delivered(f"the result was delivered: {', '.join(record.s3_urls)}", record.s3_urls)
 
 
-def render(folder: JobFolder, record: JobRecord, chosen: Format, headers: dict[str, str]) -> Response:
+def render(folder: JobFolder, record: JobRecord, chosen: Format) -> bytes:
     """Raises FileNotFoundError where the result is missing."""
     # Whole, not as a file to be sent: a release in mid-answer would break it off. Some MB for a long day.
     stored = (folder.path / record.result).read_bytes()
     write = WRITERS.get(chosen)
-    content = write(Document.model_validate_json(stored)) if write else stored
-    return Response(content, headers=headers, media_type=MEDIA_TYPES[chosen])
+    return write(Document.model_validate_json(stored)).encode() if write else stored
 
 
 def preferred(accept: str) -> Format:
