@@ -18,6 +18,8 @@ from worker.logs import configure_logging, get_logger
 from worker.settings import load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastapi import FastAPI
 
     from gateway.keys import KeyRing
@@ -48,7 +50,8 @@ def main() -> int:
         return 2
     log.info("gateway_listening", host=host, port=port)
     say_who_may(services.keys)
-    uvicorn.Server(server_config(create_app(settings, services))).run(sockets=[listener])
+    app = create_app(settings, services)
+    Server(server_config(app), app.state.changes.dismiss).run(sockets=[listener])
     return 0
 
 
@@ -62,6 +65,22 @@ def say_who_may(keys: KeyRing) -> None:
         log.warning("api_is_open", reason="no API_KEYS are set: whoever reaches this address may do anything")
     else:
         log.info("api_keys_loaded", keys=len(keys))
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, which tells those who wait for news that it is about to stop, so that they need not wait.
+
+    Args:
+        dismiss: Lets all waiting requests end. Called on the event loop.
+    """
+
+    def __init__(self, config: uvicorn.Config, dismiss: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._dismiss = dismiss
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._dismiss()
+        await super().shutdown(sockets)
 
 
 def listen(settings: Settings) -> socket.socket:

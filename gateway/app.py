@@ -6,14 +6,29 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
+import redis.asyncio
 from fastapi import Depends
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 
-from gateway import backlog, cancel, download, health, jobs, openapi, problems, release, status, submit, usage
+from gateway import (
+    backlog,
+    cancel,
+    download,
+    events,
+    health,
+    jobs,
+    openapi,
+    problems,
+    release,
+    status,
+    submit,
+    usage,
+)
 from gateway.access import identify
+from gateway.changes import Changes
 from gateway.middleware import Envelope
-from gateway.services import Services, create_services
+from gateway.services import REDIS_TIMEOUT_S, Services, create_services
 from worker import __version__
 
 if TYPE_CHECKING:
@@ -23,7 +38,7 @@ if TYPE_CHECKING:
 
     from worker.settings import Settings
 
-ROOMS = (submit, status, download, cancel, release, jobs, backlog, usage)
+ROOMS = (submit, status, events, download, cancel, release, jobs, backlog, usage)
 OPEN_ROOMS = (health,)  # whoever asks: everything else is for callers who are known (gateway.access)
 CORS_METHODS = ("GET", "HEAD", "POST", "DELETE")
 CORS_REQUEST_HEADERS = ("Authorization", "X-API-Key", "Idempotency-Key", "X-Request-ID", "Content-Type")
@@ -46,6 +61,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.services = services or create_services(settings)
+    app.state.changes = changes_of(settings)
     app.state.probe_limiter = anyio.CapacityLimiter(health.PROBES)
     for room in ROOMS:
         app.include_router(room.router, dependencies=[Depends(identify)])
@@ -65,9 +81,20 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
     return app
 
 
+def changes_of(settings: Settings) -> Changes[status.JobStatus]:
+    client = redis.asyncio.Redis.from_url(
+        settings.redis_url.get_secret_value(),
+        decode_responses=True,
+        socket_connect_timeout=REDIS_TIMEOUT_S,
+        socket_keepalive=True,
+    )
+    return Changes(client)
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
+    await app.state.changes.close()
     services: Services = app.state.services
     services.client.close()
     services.probe.close()

@@ -1,24 +1,36 @@
 """What a client is told about a job: one word for its state, and the record's other news."""
 
 import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Annotated
 
 from celery import states as celery_states
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
 from gateway.access import CallerOf
+from gateway.changes import STALE_S, Changes, Topic
+from gateway.errors import InvalidRequest
+from gateway.keys import Caller
 from gateway.lookup import find
 from gateway.openapi import problems
 from gateway.services import Services, ServicesOf
 from worker.delivery.document import ResultWarning
+from worker.delivery.webhook_rules import DeliveryState, Event
+from worker.delivery.webhook_store import Delivery
 from worker.errors import Cancelled, JobGone, JobNotFound
 from worker.heartbeat import live_workers
 from worker.jobs import JobRecord, JobState
 from worker.jobs.estimate import waiting_eta_s
+from worker.patience import AWAY
 
 router = APIRouter()
+
+LONGEST_WAIT_S = 60.0
 
 
 class Status(StrEnum):
@@ -26,6 +38,10 @@ class Status(StrEnum):
     PROCESSING = "processing"
     COMPLETED = "completed"
     FAILED = "failed"
+
+    @property
+    def is_final(self) -> bool:
+        return self in {Status.COMPLETED, Status.FAILED}
 
 
 _BY_RECORD = {
@@ -71,6 +87,23 @@ class JobFailure(BaseModel):
     step: str | None = Field(description="Where it failed; null before the first step.")
 
 
+class WebhookTry(BaseModel):
+    at: datetime
+    status: int | None = Field(description="Of the answer; null where there was none.")
+    error: str | None = Field(description="Why there was no answer; see docs/delivery.md.")
+    ms: int
+
+
+class WebhookDelivery(BaseModel):
+    """One event on its way to the job's webhook_url."""
+
+    event: Event
+    state: DeliveryState
+    tries: int
+    next_at: datetime | None = Field(description="When it is tried next; null where it is not.")
+    log: list[WebhookTry] = Field(description="The last tries.")
+
+
 class Links(BaseModel):
     """Paths, relative to the server's root."""
 
@@ -93,12 +126,66 @@ class JobStatus(BaseModel):
     partial: bool = Field(description="The result lacks what a failed step would have given; see warnings.")
     warnings: list[ResultWarning]
     error: JobFailure | None = Field(description="Only where the job has failed.")
+    s3_urls: list[str] = Field(description="Where the result was delivered; empty while it is here.")
+    webhooks: list[WebhookDelivery] = Field(description="What became of the news of the job's end.")
     links: Links
 
 
-@router.get("/status/{task_id}", tags=["jobs"], responses=problems(JobNotFound, JobGone))
-def read_status(task_id: str, services: ServicesOf, caller: CallerOf) -> JobStatus:
+async def _changes(request: Request) -> Changes[JobStatus]:
+    changes: Changes[JobStatus] = request.app.state.changes
+    return changes
+
+
+ChangesOf = Annotated[Changes[JobStatus], Depends(_changes)]
+
+
+@router.get("/status/{task_id}", tags=["jobs"], responses=problems(JobNotFound, JobGone, InvalidRequest))
+async def read_status(
+    task_id: str,
+    services: ServicesOf,
+    caller: CallerOf,
+    changes: ChangesOf,
+    wait_s: Annotated[
+        float,
+        Query(
+            ge=0, le=LONGEST_WAIT_S, description="Answer when the status changes, or after so many seconds."
+        ),
+    ] = 0,
+) -> JobStatus:
     """How far a job is."""
+    read = reader(services, task_id, caller)
+    now = await read()
+    if not wait_s or now.status.is_final:
+        return now
+    with changes.watch(task_id, read) as topic:
+        return await next_status(changes, topic, now, wait_s)
+
+
+async def next_status(
+    changes: Changes[JobStatus], topic: Topic[JobStatus], first: JobStatus, within_s: float
+) -> JobStatus:
+    """The job when its status has changed; as it is then where that does not happen in time."""
+    ends, now = time.monotonic() + within_s, first
+    while True:
+        seen = topic.version
+        with suppress(*AWAY):  # the client has time: it is told what is known at the end of it
+            now = await topic.news()
+        left_s = ends - time.monotonic()
+        if now.status is not first.status or changes.is_closing or left_s <= 0:
+            return now
+        await topic.changed(seen, min(left_s, STALE_S))
+
+
+def reader(services: Services, task_id: str, caller: Caller) -> Callable[[], Awaitable[JobStatus]]:
+    return lambda: run_in_threadpool(current, services, task_id, caller)
+
+
+def current(services: Services, task_id: str, caller: Caller) -> JobStatus:
+    """Blocking: it asks Redis.
+
+    Raises:
+        JobNotFound, JobGone
+    """
     # The record first: whose job it is, and whether it is one (Celery calls any unknown id PENDING).
     record = find(services.store, task_id, caller)
     celery_state = services.dispatch.state(task_id)
@@ -106,7 +193,8 @@ def read_status(task_id: str, services: ServicesOf, caller: CallerOf) -> JobStat
         record = find(services.store, task_id, caller)
     status = project(celery_state, record)
     position = services.store.position(task_id) if status is Status.PENDING else None
-    return view(record, status, position, eta_s(services, record, position))
+    webhooks = services.webhooks.read(task_id) if record.webhook_url and record.state.is_final else []
+    return view(record, status, position, eta_s(services, record, position), webhooks)
 
 
 def eta_s(services: Services, record: JobRecord, position: int | None) -> float | None:
@@ -116,7 +204,13 @@ def eta_s(services: Services, record: JobRecord, position: int | None) -> float 
     return waiting_eta_s(services.store.load(), position, record.size_bytes, workers)
 
 
-def view(record: JobRecord, status: Status, position: int | None, eta_s: float | None) -> JobStatus:
+def view(
+    record: JobRecord,
+    status: Status,
+    position: int | None,
+    eta_s: float | None,
+    webhooks: Sequence[Delivery] = (),
+) -> JobStatus:
     """The record in the words of the API. Pure."""
     return JobStatus(
         task_id=record.id,
@@ -132,6 +226,8 @@ def view(record: JobRecord, status: Status, position: int | None, eta_s: float |
         partial=record.partial,
         warnings=[ResultWarning.model_validate(warning) for warning in record.warnings],
         error=_failure(record) if status is Status.FAILED else None,
+        s3_urls=record.s3_urls,
+        webhooks=[_delivery(webhook) for webhook in webhooks],
         links=links(record.id),
     )
 
@@ -165,6 +261,13 @@ def _failure(record: JobRecord) -> JobFailure:
             code=record.error_code, message=record.error_message, step=record.error_step or None
         )
     return JobFailure(code=Cancelled.code, message="the job was cancelled", step=record.step or None)
+
+
+def _delivery(found: Delivery) -> WebhookDelivery:
+    log = [WebhookTry(at=_utc(t.at), status=t.status, error=t.error or None, ms=t.ms) for t in found.log]
+    return WebhookDelivery(
+        event=found.event, state=found.state, tries=found.tries, next_at=_maybe_utc(found.next_at), log=log
+    )
 
 
 def _utc(unix_s: float) -> datetime:

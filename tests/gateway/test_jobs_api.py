@@ -42,6 +42,8 @@ def test_the_status_of_a_waiting_job(served: Service, jobs: Jobs) -> None:
         "partial": False,
         "warnings": [],
         "error": None,
+        "s3_urls": [],
+        "webhooks": [],
         "links": {
             "status": f"/status/{task_id}",
             "download": f"/download/{task_id}",
