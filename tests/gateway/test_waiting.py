@@ -13,21 +13,24 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 import psutil
 import pytest
+import redis
+import redis.asyncio
 
+from gateway.changes import STALE_S, Changes, Topic
+from gateway.status import JobStatus, Status, next_status, view
 from tests.gateway.jobs import Jobs
 from tests.support.waiting import wait_until
 from worker.cache import Cache
-from worker.jobs import Fence
+from worker.jobs import Fence, JobRecord, JobState
 from worker.jobs.keys import CHANGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import redis
-
     from tests.support.service import Process, Service
 
 WAITERS = 1000
+SOON_S = STALE_S * 2 / 3  # only what was heard comes so soon
 MOST_THREADS = 60
 MOST_CONNECTIONS = 120  # to Redis: two a thread that reads
 
@@ -125,6 +128,7 @@ def test_a_long_poll_ends_when_the_status_changes(served: Service, jobs: Jobs) -
         assert crowd.answered == 0
         lease = jobs.deliver()
         jobs.store.claim(task_id, lease, attempt=1, worker="w", now=time.time())
+        wait_until(lambda: crowd.answered, SOON_S, "the answer")
     assert [body["status"] for body in crowd.bodies()] == ["processing"]
 
 
@@ -161,7 +165,8 @@ def test_events_tell_progress_and_end_with_the_end(
         assert stream.headers["content-type"] == "text/event-stream; charset=utf-8"
         chunks = stream.iter_text()
         told += events(next(chunks))
-        for fraction in (0.25, 0.5):
+        started = time.monotonic()
+        for fraction in (0.1, 0.2, 0.3, 0.4, 0.5):
             fields = {"step": "transcribe", "step_number": 2, "step_of": 2, "fraction": fraction}
             assert jobs.store.report(task_id, lease, fields)
             while not told[-1][1]["progress"] or told[-1][1]["progress"]["fraction"] != fraction:
@@ -169,6 +174,7 @@ def test_events_tell_progress_and_end_with_the_end(
         fail(jobs, task_id)
         for chunk in chunks:
             told += events(chunk)
+        assert time.monotonic() - started < SOON_S
     assert {name for name, _ in told} == {"status"}
     assert told[0][1]["status"] == "processing"
     assert (told[-1][1]["status"], told[-1][1]["error"]["code"]) == ("failed", "not_audio")
@@ -203,6 +209,28 @@ def test_a_thousand_idle_waiters_cost_no_thread_and_no_connection_each(served: S
     assert all(b'"status":"failed"' in waiter.heard for waiter in crowd.waiters)
 
 
+def test_a_job_store_that_is_away_for_a_moment_does_not_end_a_long_poll() -> None:
+    waiting = JobRecord(id="t", state=JobState.WAITING, created_at=1)
+    first = view(waiting, Status.PENDING, 1, None)
+    running = view(waiting, Status.PROCESSING, None, None)
+    replies: list[object] = [redis.ConnectionError(), first, redis.TimeoutError(), running]
+
+    async def read() -> JobStatus:
+        topic.wake()
+        reply = replies.pop(0)
+        if isinstance(reply, Exception):
+            raise reply
+        assert isinstance(reply, JobStatus)
+        return reply
+
+    async def poll() -> JobStatus:
+        changes = Changes[JobStatus](redis.asyncio.Redis(), lambda _: read())
+        return await next_status(changes, topic, -1, first, 50)
+
+    topic = Topic(read)
+    assert asyncio.run(poll()) == running
+
+
 def test_waiters_outlive_redis(fragile: Service) -> None:
     with ExitStack() as stack:
         client = stack.enter_context(fragile.redis.client())
@@ -215,8 +243,8 @@ def test_waiters_outlive_redis(fragile: Service) -> None:
         fragile.redis.kill()
         fragile.redis.start()
         after = stack.enter_context(fragile.redis.client())
-        wait_until(lambda: after.pubsub_numsub(CHANGES)[0][1], 20, "the subscription's return")
-        fail(Jobs(after, Cache(fragile.cache)), task_id)
+        fail(Jobs(after, Cache(fragile.cache)), task_id)  # most likely nobody listens yet
+        wait_until(lambda: poll.answered and stream.answered, SOON_S, "the answers")
     for waiter in (*poll.waiters, *stream.waiters):
         assert waiter.heard.startswith(b"HTTP/1.1 200 ")
         assert b'"status":"failed"' in waiter.heard

@@ -14,6 +14,7 @@ from worker.engines.protocol import Transcript
 from worker.errors import Interrupted, NotAudio, SourceUnavailable
 from worker.jobs import Fence, JobRecord, JobState, JobStore, new_task_id
 from worker.progress import Abandoned
+from worker.settings import Settings
 from worker.tasks import Attempt, as_job_error, attempt_job, retry_delay_s
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class FakeTools:
     def __init__(self, client: redis.Redis, folder: Path) -> None:
         self.store = JobStore(client, group=GROUP, expiry_s=60)
         self.cache = Cache(folder)
+        self.settings = Settings(max_attempts=3)
         self.said: list[str] = []
 
     def forget(self, _task_id: str) -> None:
@@ -63,11 +65,11 @@ def tools(client: redis.Redis, tmp_path: Path) -> FakeTools:
     return FakeTools(client, tmp_path)
 
 
-def job(tools: FakeTools) -> str:
+def job(tools: FakeTools, **fields: Any) -> str:
     task_id = new_task_id()
     tools.cache.folder(task_id).create()
     tools.cache.folder(task_id).input.write_bytes(b"RIFF")
-    record = JobRecord(id=task_id, state=JobState.WAITING, created_at=time.time())
+    record = JobRecord(id=task_id, state=JobState.WAITING, created_at=time.time(), **fields)
     tools.store.accept(record, max_waiting=10)
     return task_id
 
@@ -209,6 +211,55 @@ def test_a_completed_job_that_is_delivered_again_repeats_its_answer_and_is_tidie
     task, second = attempt_at(tools, client, task_id)
     assert attempt_job(task, second, max_attempts=3) == answer
     assert [path.name for path in second.folder.path.iterdir()] == [answer["result"]]
+
+
+def acknowledge(client: redis.Redis, attempt: Attempt) -> None:
+    client.xack(STREAM, GROUP, attempt.lease.partition("@")[0])
+
+
+def test_a_late_attempt_leaves_the_result_alone_that_another_has_kept(
+    tools: FakeTools, client: redis.Redis
+) -> None:
+    """It had settled and kept it; the next attempt found no bucket, so the result is the job's."""
+    task_id = job(tools, s3_path="x")
+    _, late = attempt_at(tools, client, task_id)
+    late.load()
+    late.settle(TRANSCRIPT)
+    late.keep()
+    acknowledge(client, late)
+    task, second = attempt_at(tools, client, task_id)
+    answer = attempt_job(task, second, max_attempts=3)
+    assert answer["result"] == late.folder.result(late.lease).name
+    for step in (late.keep, late.record):
+        with pytest.raises(Abandoned):
+            step()
+    assert [path.name for path in late.folder.path.iterdir()] == [answer["result"]]
+
+
+def test_an_attempt_that_lost_the_job_before_it_could_keep_its_result_removes_it(
+    tools: FakeTools, client: redis.Redis
+) -> None:
+    task_id = job(tools, s3_path="x")
+    _, attempt = attempt_at(tools, client, task_id)
+    attempt.load()
+    attempt.settle(TRANSCRIPT)
+    acknowledge(client, attempt)
+    with pytest.raises(Abandoned):
+        attempt.deliver()
+    assert [path.name for path in attempt.folder.path.iterdir()] == ["input"]
+
+
+def test_a_kept_result_that_is_no_longer_there_is_made_anew(tools: FakeTools, client: redis.Redis) -> None:
+    task_id = job(tools, s3_path="x")
+    _, first = attempt_at(tools, client, task_id)
+    first.load()
+    first.settle(TRANSCRIPT)
+    first.keep()
+    first.folder.result(first.lease).unlink()
+    acknowledge(client, first)
+    _, second = attempt_at(tools, client, task_id)
+    second.load()
+    assert second.fields == {}
 
 
 @pytest.mark.parametrize(
