@@ -9,10 +9,12 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr, ValidationError
 from standardwebhooks import Webhook as Reference
 from standardwebhooks import WebhookVerificationError
 
-from worker.delivery.signing import TOLERANCE_S, is_genuine, signed_headers, signing_key
+from worker.delivery.signing import TOLERANCE_S, is_genuine, signed_headers, signing_key, signing_keys
+from worker.settings import Settings
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105  the specification's example
 OTHER = "whsec_" + base64.b64encode(b"o" * 24).decode()
@@ -89,3 +91,29 @@ def test_secrets_of_another_form_are_refused_and_not_quoted(secret: str) -> None
     with pytest.raises(ValueError, match="must be whsec_") as caught:
         signing_key(secret)
     assert not secret.removeprefix("whsec_") or secret not in str(caught.value)
+
+
+def test_a_setting_holds_none_one_or_two_secrets_and_is_not_quoted() -> None:
+    one, two = ("whsec_" + base64.b64encode(bytes([n]) * 24).decode() for n in (1, 2))
+    assert signing_keys(None) == []
+    assert signing_keys(SecretStr(f" {one} {two}")) == [b"\1" * 24, b"\2" * 24]
+    with pytest.raises(ValidationError) as refused:
+        Settings(webhook_secret=SecretStr(f"{one} hush"))
+    assert "must be whsec_" in str(refused.value)
+    assert "hush" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("s3_prefix", "/a"),
+        ("s3_prefix", "a/"),
+        ("s3_storage_bucket", "a/b"),
+        ("s3_endpoint_url", "minio:9000"),
+        ("url_allow_hosts", "10.0.0.1/8"),
+        ("url_allow_hosts", "a b"),
+    ],
+)
+def test_settings_of_outputs_that_can_not_be(name: str, value: str) -> None:
+    with pytest.raises(ValidationError, match=name):
+        Settings.model_validate({name: value})

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from gateway.bodies import BodyKind, JsonBody, RecordingBody, kind_of
-from gateway.errors import InvalidRequest, UnsupportedBody
+from gateway.errors import InvalidRequest, S3NotConfigured, UnsupportedBody, WebhookNotConfigured
 from gateway.form import RecordingForm, boundary_of, clean_name
 from gateway.job_request import job_request
+from gateway.outputs import NOWHERE, Outputs
 from gateway.recording import RecordingFile, _full_disk_told
 from tests.gateway.jobs import wav
 from worker.cache import Cache
+from worker.delivery.bucket import Bucket
 from worker.errors import BadRequest, DiskFull, EmptyRecording, ServiceError, TooLarge
 from worker.jobs import Priority, new_task_id
 from worker.jobs.options import JobOptions
+from worker.sources.addresses import AddressPolicy
 
 LIMIT_BYTES = 1000
 FILE = 'form-data; name="file"; filename="a.wav"'
@@ -121,6 +126,39 @@ def test_options_are_read_and_what_is_left_empty_counts_as_left_out(cache: Cache
 def test_an_engine_that_is_not_offered_is_refused_with_those_that_are(cache: Cache) -> None:
     with pytest.raises(InvalidRequest, match="'mine'; offered: simulated, whisper"):
         job_request({"engine": "mine"}, ["simulated", "whisper"])
+
+
+OUTPUTS = Outputs(Bucket("b", "id", SecretStr("x"), prefix="p" * 400), AddressPolicy())
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "outputs", "error", "told"),
+    [
+        ("s3_path", "a/b", NOWHERE, S3NotConfigured, "delivers to no bucket"),
+        ("webhook_url", "https://a.org", NOWHERE, WebhookNotConfigured, "sends no webhooks"),
+        ("s3_path", "../b", OUTPUTS, InvalidRequest, "'s3_path' must not contain the parts . or .."),
+        ("s3_path", "x" * 600, OUTPUTS, InvalidRequest, "at most 512"),
+        ("s3_path", "ä" * 300, OUTPUTS, InvalidRequest, "than 512 bytes"),
+        ("webhook_url", "http://127.0.0.1/", OUTPUTS, InvalidRequest, "'webhook_url' names an address that"),
+        ("webhook_url", "https://a.org/" + "x" * 9000, OUTPUTS, InvalidRequest, "too long"),
+        ("language", "german", OUTPUTS, InvalidRequest, "'language'"),
+    ],
+)
+def test_what_is_wrong_before_the_recording_is_told_before_it_is_taken(
+    cache: Cache, field: str, text: str, outputs: Outputs, error: type[ServiceError], told: str
+) -> None:
+    recording = RecordingFile(cache, cache.folder(new_task_id()), LIMIT_BYTES)
+    form = RecordingForm(b"B", recording, outputs=outputs)
+    with pytest.raises(error, match=re.escape(told)):
+        form.feed(part(f'form-data; name="{field}"', text.encode()) + part(FILE, wav()))
+    assert not files(cache)
+
+
+def test_the_whole_key_counts(cache: Cache) -> None:
+    OUTPUTS.check("x" * 512, "https://example.org/in?key=1")
+    long = Outputs(Bucket("b", "id", SecretStr("x"), prefix="p" * 512), AddressPolicy())
+    with pytest.raises(InvalidRequest, match="1024 bytes"):
+        long.check("x" * 512, None)
 
 
 def test_an_empty_upload_never_touches_the_disk(cache: Cache) -> None:

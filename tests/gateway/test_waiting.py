@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from contextlib import ExitStack
@@ -15,18 +16,26 @@ import psutil
 import pytest
 import redis
 import redis.asyncio
+from pydantic import SecretStr
 
+from gateway import events as gateway_events
+from gateway.__main__ import Server, server_config
+from gateway.app import create_app
 from gateway.changes import STALE_S, Changes, Topic
 from gateway.status import JobStatus, Status, next_status, view
+from ops.stack import free_port
 from tests.gateway.jobs import Jobs
 from tests.support.waiting import wait_until
 from worker.cache import Cache
 from worker.jobs import Fence, JobRecord, JobState
 from worker.jobs.keys import CHANGES
+from worker.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
+    from tests.support.redis_server import RedisServer
     from tests.support.service import Process, Service
 
 WAITERS = 1000
@@ -207,6 +216,50 @@ def test_a_thousand_idle_waiters_cost_no_thread_and_no_connection_each(served: S
         for task_id in (shared, *others):
             fail(jobs, task_id)
     assert all(b'"status":"failed"' in waiter.heard for waiter in crowd.waiters)
+
+
+def test_a_stream_without_news_shows_that_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway_events, "HEARTBEAT_S", 0.01)
+    status = view(JobRecord(id="t", state=JobState.WAITING, created_at=1), Status.PENDING, 1, None)
+
+    async def read(_: str) -> JobStatus:
+        return status
+
+    async def heard() -> list[str]:
+        changes = Changes(redis.asyncio.Redis(port=free_port()), read)
+        stream = gateway_events.news_of(changes, "t", status)
+        found = [await anext(stream) for _ in range(3)]
+        changes.dismiss()
+        assert [chunk async for chunk in stream] == []
+        await changes.close()
+        return found
+
+    assert asyncio.run(heard()) == [
+        gateway_events.event("status", status),
+        ": still here\n\n",
+        ": still here\n\n",
+    ]
+
+
+def test_a_client_that_goes_is_forgotten(redis_server: RedisServer, tmp_path: Path) -> None:
+    settings = Settings(redis_url=SecretStr(redis_server.url), cache_dir=tmp_path)
+    app = create_app(settings)
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = Server(server_config(app), app.state.changes.dismiss)
+    thread = _in_thread(lambda: server.run(sockets=[listener]))
+    try:
+        with redis_server.client() as client:
+            task_id = Jobs(client, Cache(tmp_path)).wait()
+        with socket.create_connection(listener.getsockname(), timeout=10) as connection:
+            connection.sendall(f"GET /events/{task_id} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert connection.recv(1)
+            wait_until(lambda: app.state.changes._topics, 10, "the stream to wait")
+        wait_until(lambda: not app.state.changes._topics, 10, "the stream to be forgotten")
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        listener.close()
+    assert not thread.is_alive()
 
 
 def test_a_job_store_that_is_away_for_a_moment_does_not_end_a_long_poll() -> None:

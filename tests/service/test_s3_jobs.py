@@ -101,11 +101,10 @@ def test_a_worker_killed_around_the_delivery(
     there = {Moment.KEPT: 0, Moment.HALF_UPLOADED: 1}.get(moment, 2)
     assert len(s3.keys()) == there
     worker.kill()
-    rescuer = delivering.start_worker("rescuer")
+    # Its engine fails: were it asked again, the job would fail.
+    delivering.start_worker("rescuer", SIMULATED_SCRIPT='{"misbehave": "raise"}')
     require_delivered(delivering, s3, task_id)
     assert delivering.status(task_id)["attempt"] == (1 if moment is Moment.COMMITTED else 2)
-    delivering.wait(lambda: rescuer.said('"attempt_finished"'), 20, "the rescuer to be done")
-    assert not rescuer.said('"step": "transcribe"'), "the result was there already"
 
 
 @pytest.mark.parametrize("moment", [Moment.KEPT, Moment.UPLOADED])

@@ -6,6 +6,7 @@ Loads boto3: for the worker's child and for ``python -m ops deliver``.
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from worker.delivery.bucket import object_keys
@@ -34,4 +35,5 @@ def hand_over(
         raise DeliveryFailed("this worker has no bucket: its S3 variables are not set")
     document = Document.model_validate_json(stored.read_bytes())
     locations = object_keys(bucket, owner_of(record), record.s3_path)
-    return deliver(document, locations, create_client(bucket), wait=wait)
+    with closing(create_client(bucket)) as client:
+        return deliver(document, locations, client, wait=wait)

@@ -51,9 +51,11 @@ class Client(Protocol):
 
     def put_object(self, *, Bucket: str, Key: str, Body: bytes, ContentType: str) -> Any: ...  # noqa: N803  boto3's names
 
+    def close(self) -> None: ...
+
 
 def create_client(bucket: Bucket) -> Client:
-    """One client for the process's life; threads may share it. Opens no connection."""
+    """Threads may share it. Opens no connection yet."""
     session = boto3.Session(botocore_session=botocore.session.Session(session_vars=_NO_FILES))
     client: Client = session.client(
         "s3",
