@@ -168,16 +168,18 @@ def test_after_the_last_try_it_is_given_up(bench: Bench) -> None:
 
 
 def test_one_that_hangs_holds_up_no_other(bench: Bench) -> None:
+    timeout_s = 3.0  # a busy machine needs a while to have 32 under way
+    deliverer = Deliverer(bench.store, [KEY], POST, timeout_s=timeout_s)
     with Receiver([hang]) as slow, Receiver([answer(200)]) as quick:
         for number in range(AT_ONCE - 1):
             bench.ended(slow.url, f"slow{number}")
         bench.ended(quick.url, "quick")
         started = time.monotonic()
-        assert bench.deliverer.deliver_due(NOW) == AT_ONCE
+        assert deliverer.deliver_due(NOW) == AT_ONCE
         took_s = time.monotonic() - started
     assert bench.delivery("quick").state is DeliveryState.DELIVERED
     assert {bench.delivery(f"slow{n}").log[0].error for n in range(AT_ONCE - 1)} == {"timeout"}
-    assert took_s < TIMEOUT_S * AT_ONCE / 2  # not one after the other
+    assert took_s < timeout_s * AT_ONCE / 2  # not one after the other
 
 
 def test_a_post_that_breaks_is_one_failed_try(bench: Bench) -> None:
