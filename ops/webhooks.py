@@ -17,7 +17,6 @@ from worker.delivery.webhook_store import WebhookStore
 from worker.logs import get_logger
 from worker.patience import AWAY
 from worker.resources import create_client
-from worker.sources.addresses import address_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,11 +46,10 @@ def start_webhooks(settings: Settings) -> list[Thread]:
 
 
 def create_deliverer(settings: Settings) -> Deliverer:
-    policy = address_policy(settings.url_allow_hosts, allow_private=settings.url_allow_private)
     return Deliverer(
         WebhookStore(create_client(settings)),
         signing_keys(settings.webhook_secret),
-        GuardedPost(policy),
+        GuardedPost(settings.url_policy),
         timeout_s=settings.webhook_timeout_s,
     )
 

@@ -154,6 +154,18 @@ def test_what_is_wrong_before_the_recording_is_told_before_it_is_taken(
     assert not files(cache)
 
 
+def test_outputs_are_judged_in_every_kind_of_body(cache: Cache) -> None:
+    recording = RecordingFile(cache, cache.folder(new_task_id()), LIMIT_BYTES)
+    with pytest.raises(S3NotConfigured) as refused:
+        RecordingBody(recording, [], {"s3_path": "a"})
+    assert refused.value.field_errors[0]["loc"] == ["query", "s3_path"]
+    assert RecordingBody(recording, [], {"s3_path": "a"}, OUTPUTS).request.s3_path == "a"
+    body = JsonBody([], {}, OUTPUTS)
+    body.feed(b'{"url": "https://a.org/x", "webhook_url": "http://10.0.0.1/"}')
+    with pytest.raises(InvalidRequest, match="'webhook_url' names an address"):
+        body.finish()
+
+
 def test_the_whole_key_counts(cache: Cache) -> None:
     OUTPUTS.check("x" * 512, "https://example.org/in?key=1")
     long = Outputs(Bucket("b", "id", SecretStr("x"), prefix="p" * 512), AddressPolicy())

@@ -94,7 +94,8 @@ def test_what_is_refused(served: Service, files: object, status: int, code: str)
 
 UNKNOWN_SPEED = (
     "unknown field 'speed'; known: "
-    "'file', 'language', 'max_topics', 'diarize', 'topics', 'engine', 'priority', 'url'"
+    "'file', 'language', 'max_topics', 'diarize', 'topics', 'engine', 'priority', "
+    "'s3_path', 'webhook_url', 'url'"
 )
 
 

@@ -180,7 +180,7 @@ def test_the_document_shows_every_way_in(served: Service) -> None:
     }
     assert "url" in content["application/json"]["schema"]["properties"]
     names = {parameter["name"] for parameter in operation["parameters"]}
-    options = {"language", "max_topics", "diarize", "topics", "engine", "priority"}
+    options = {"language", "max_topics", "diarize", "topics", "engine", "priority", "s3_path"}
     assert names == {*options, "Idempotency-Key"}
     assert "415" in operation["responses"]
 

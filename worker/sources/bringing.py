@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from worker.delivery.bucket import Bucket
 from worker.errors import BadRequest, UrlForbidden
 from worker.sources.fetch import fetch
 from worker.sources.intake import Fetched, FetchLimits
@@ -56,7 +57,7 @@ def fetch_limits(settings: Settings) -> FetchLimits:
 
 def object_reader(settings: Settings) -> ObjectReader:
     """A client of the operator's own S3 server."""
-    from worker.delivery.s3 import Bucket, create_client  # noqa: PLC0415  loads boto3
+    from worker.delivery.s3 import create_client  # noqa: PLC0415  loads boto3
 
     secret = settings.aws_secret_access_key
     if secret is None:
