@@ -22,9 +22,10 @@ from gateway import events as gateway_events
 from gateway.__main__ import Server, server_config
 from gateway.app import create_app
 from gateway.changes import STALE_S, Changes, Topic
+from gateway.keys import Role, line_of, new_secret
 from gateway.status import JobStatus, Status, next_status, view
 from ops.stack import free_port
-from tests.gateway.jobs import Jobs
+from tests.gateway.jobs import Jobs, started
 from tests.support.waiting import wait_until
 from worker.cache import Cache
 from worker.jobs import Fence, JobRecord, JobState
@@ -222,12 +223,12 @@ def test_a_stream_without_news_shows_that_it_lives(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(gateway_events, "HEARTBEAT_S", 0.01)
     status = view(JobRecord(id="t", state=JobState.WAITING, created_at=1), Status.PENDING, 1, None)
 
-    async def read(_: str) -> JobStatus:
+    async def read() -> JobStatus:
         return status
 
     async def heard() -> list[str]:
-        changes = Changes(redis.asyncio.Redis(port=free_port()), read)
-        stream = gateway_events.news_of(changes, "t", status)
+        changes = Changes[JobStatus](redis.asyncio.Redis(port=free_port()))
+        stream = gateway_events.news_of(changes, "t", read, status)
         found = [await anext(stream) for _ in range(3)]
         changes.dismiss()
         assert [chunk async for chunk in stream] == []
@@ -277,8 +278,7 @@ def test_a_job_store_that_is_away_for_a_moment_does_not_end_a_long_poll() -> Non
         return reply
 
     async def poll() -> JobStatus:
-        changes = Changes[JobStatus](redis.asyncio.Redis(), lambda _: read())
-        return await next_status(changes, topic, -1, first, 50)
+        return await next_status(Changes(redis.asyncio.Redis()), topic, first, 50)
 
     topic = Topic(read)
     assert asyncio.run(poll()) == running
@@ -318,3 +318,23 @@ def test_a_gateway_that_stops_lets_its_waiters_go(fragile: Service) -> None:
                 assert time.monotonic() - started < 10
     assert b'"status":"pending"' in poll.waiters[0].heard
     assert stream.waiters[0].heard.endswith(b"0\r\n\r\n")
+
+
+def test_another_keys_job_can_not_be_waited_for(tmp_path: Path) -> None:
+    """Not even while its owner waits, whose reads are shared."""
+    secrets = {name: new_secret() for name in ("ann", "bob")}
+    keys = ",".join(line_of(name, secret, Role.CLIENT) for name, secret in secrets.items())
+    service = started(tmp_path, API_KEYS=keys)
+    try:
+        with service.redis.client() as client:
+            task_id = Jobs(client, Cache(service.cache)).wait(owner="ann")
+            client.config_resetstat()
+            headers = {name: {"X-API-Key": secret} for name, secret in secrets.items()}
+            with service.http.stream("GET", f"/events/{task_id}", headers=headers["ann"]) as stream:
+                assert stream.status_code == 200
+                wait_until(lambda: is_watched(client), 10, "the owner to wait")
+                for path in (f"/events/{task_id}", f"/status/{task_id}?wait_s=60"):
+                    refused = service.http.get(path, headers=headers["bob"])
+                    assert (refused.status_code, refused.json()["code"]) == (404, "not_found")
+    finally:
+        service.end()
