@@ -20,8 +20,10 @@ demo: $(READY) ## Start the whole service, transcribe the sample, print the tran
 run: $(READY) ## Keep the service up on this machine and print its addresses
 	@$(BIN)/python -m ops run
 
+# Most tests wait for leases and processes, so three at a time on two cores; a file's tests stay together.
+TEST_WORKERS ?= 3
 test: $(READY) ## Run all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(ARGS)
 
 test-mst: ## The engine mst on the real package (MST_PYTHON=/path/to/python, docs/engine-mst.md)
 	@test -n "$(MST_PYTHON)" || { echo "error: pass MST_PYTHON=/path/to/python, as docs/engine-mst.md tells" >&2; exit 1; }

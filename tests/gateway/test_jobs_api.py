@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.support.service import Service
 
-UNKNOWN = str(uuid.uuid4())
+UNKNOWN = "5f0c41a2-3d1e-4a7b-9c66-0d9a2be14f33"
 
 
 def code(answer: httpx.Response) -> tuple[int, str]:
