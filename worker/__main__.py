@@ -31,7 +31,7 @@ from worker.problems import report_problem
 from worker.readiness import Preloader
 from worker.resources import create_cache, create_client, create_store
 from worker.settings import load_settings
-from worker.tools import Tools
+from worker.tasks import tools_of
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -50,7 +50,7 @@ def run_worker(settings: Settings, name: str) -> int:
     app = create_app(settings)
     client = create_client(settings, timeout_s=2.0)
     patiently(lambda: require_own_cache(client, create_cache(settings)))
-    preloader = Preloader(Tools(app, settings).preload)
+    preloader = Preloader(tools_of(app).preload)
     preloader.install()
     guard = Guard(create_store(settings, client), settings.stall_s)
     try:

@@ -318,13 +318,21 @@ def publish(app: Celery, task_id: str, priority: Priority) -> None:
     )
 
 
+def tools_of(app: Celery) -> Tools:
+    """What the application's transcribe task works with."""
+    tools: Tools = app.tasks[TRANSCRIBE_TASK].tools
+    return tools
+
+
 def register(app: Celery, settings: Settings) -> None:
     """Add the transcribe task to the application. It takes no arguments: its id is the job's."""
     tools = Tools(app, settings)
 
     # "throws": a failed job is news for its client, not a crash to be logged with a traceback. Not shared:
     # Celery would register it with every other application in this process.
-    @app.task(name=TRANSCRIBE_TASK, bind=True, max_retries=None, throws=(JobError,), shared=False)
+    @app.task(
+        name=TRANSCRIBE_TASK, bind=True, max_retries=None, throws=(JobError,), shared=False, tools=tools
+    )
     def transcribe(self: Task) -> dict[str, Any]:
         with bound_contextvars(task_id=self.request.id, attempt=self.request.attempt + self.request.retries):
             return attempt_job(self, Attempt(tools, self), settings.max_attempts)
