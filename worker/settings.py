@@ -166,6 +166,27 @@ class Settings(BaseSettings):
         "results.",
     )
 
+    jobs_per_gpu: int = Field(
+        1, ge=1, le=8, description="Workers on each GPU, each with a model of its own in the GPU's memory."
+    )
+    gpu_need_mib: int = Field(
+        0, ge=0, description="MiB that a GPU must have free before the engine is loaded; 0: by the engine."
+    )
+    gpu_max_temperature_c: int = Field(
+        90, ge=30, le=150, description="Degrees Celsius from which on a GPU is given no new job."
+    )
+    gpu_max_utilisation: int = Field(
+        100, ge=1, le=100, description="Percent of use from which on a GPU is given no job; 100: no limit."
+    )
+    idle_unload_s: float = Field(
+        900, ge=0, le=604_800, description="Seconds without work after which memory is given back; 0: never."
+    )
+    recycle_after_jobs: int = Field(
+        0, ge=0, description="Jobs after which a worker's child is replaced; 0: never."
+    )
+    recycle_above_mib: int = Field(
+        0, ge=0, description="MiB of memory (not the GPU's) above which it is replaced; 0: never."
+    )
     simulated_script: str = Field(
         "", description="How the simulated engine behaves (docs/engines.md); for load and failure tests only."
     )
@@ -218,6 +239,8 @@ class Settings(BaseSettings):
     cors_origins: str = Field(
         "", description="Origins whose pages may call the API from a browser, parted by commas; * for all."
     )
+    metrics_host: str = Field("127.0.0.1", description="Address the metrics exporter listens on.")
+    metrics_port: int = Field(9109, ge=0, le=65535, description="Port of the metrics exporter.")
     flower_port: int = Field(5555, ge=0, le=65535, description="Port of Flower in the local stack.")
     data_dir: Path = Field(
         Path("var"), description="Where the local stack keeps its Redis data and logs; nothing else uses it."

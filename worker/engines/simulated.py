@@ -7,6 +7,8 @@ A script, a JSON object or the path of a file with one, says how it behaves; all
     at         the fraction of the recording at which to do it, from 0 to 1 (default 0.5)
     once       path of a marker file: misbehave only where it does not exist yet, and create it
     mib        MiB to fill, for "fill_memory" (default 256)
+    vram_mib   MiB of the GPU that it says it needs, and takes when it is loaded (default 0)
+    vram_at    a folder: it takes them by a file <CUDA_VISIBLE_DEVICES>.<process id>, as tests' NVML reads it
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from worker.cache.folder import write_durably
 from worker.engines.protocol import Options, Progress, Segment, Transcript
 from worker.errors import EngineFailed, EngineUnavailable, OutOfGpuMemory
 from worker.sources.wav import read_info
@@ -42,6 +45,8 @@ class Script:
     at: float = 0.5
     once: str = ""
     mib: int = 256
+    vram_mib: int = 0
+    vram_at: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Script:
@@ -73,6 +78,7 @@ class SimulatedEngine:
     """Deterministic: the same recording gives the same text."""
 
     script: Script = field(default_factory=Script)
+    on_cpu: bool = False
     name: ClassVar[str] = "simulated"
 
     @classmethod
@@ -81,7 +87,8 @@ class SimulatedEngine:
         return cls(Script.parse(text) if text else Script())
 
     def prepare(self) -> None:
-        """Nothing to load."""
+        if self.script.vram_at and not self.on_cpu:
+            write_durably(self._claim, b"%d" % self.script.vram_mib)
 
     def transcribe(
         self,
@@ -92,6 +99,7 @@ class SimulatedEngine:
         checkpoints: Checkpoints,  # noqa: ARG002  it begins anew each time
     ) -> Transcript:
         """See Engine."""
+        self.prepare()
         duration_s = read_info(recording).duration_s
         self._spend(duration_s, report, check)
         return Transcript(self.name, "none", "en", duration_s, _sentences(duration_s))
@@ -100,7 +108,13 @@ class SimulatedEngine:
         return False
 
     def move_to_cpu(self) -> None:
-        """It was never anywhere else."""
+        self.on_cpu = True
+        self._claim.unlink(missing_ok=True)
+
+    @property
+    def _claim(self) -> Path:
+        device = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        return Path(self.script.vram_at) / f"{device}.{os.getpid()}"
 
     def _spend(
         self, duration_s: float, report: Callable[[Progress], None], check: Callable[[], None]
@@ -154,6 +168,10 @@ def _gpu_oom(_script: Script) -> None:
     raise OutOfGpuMemory("the simulated GPU is full, as its script says")
 
 
+def _cuda_error(_script: Script) -> None:
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")  # PyTorch's words
+
+
 def _exit(_script: Script) -> None:
     os._exit(3)
 
@@ -183,6 +201,7 @@ MISBEHAVIOURS: dict[str, Callable[[Script], None]] = {
     "raise": _raise,
     "crash": _crash,
     "gpu_oom": _gpu_oom,
+    "cuda_error": _cuda_error,
     "exit": _exit,
     "kill": _kill,
     "hang": _hang,

@@ -1,0 +1,51 @@
+"""One device as its worker sees it: a session with the driver that is opened anew when it breaks."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from worker.gpu.nvml import DriverFault, NoDriver, Nvml
+from worker.gpu.readings import Device, Fault, FaultKind, Reading, Versions
+
+
+class Sight:
+    """Looks at the device called ``uuid``. Use it in one thread."""
+
+    def __init__(self, uuid: str) -> None:
+        self._device = Device(uuid, "?", "?")
+        self._nvml: Nvml | None = None
+        self.versions: Versions | None = None
+
+    def look(self) -> Reading:
+        """What is to be seen now; where nothing is, the reading's faults say why. Raises nothing."""
+        try:
+            nvml = self._session()
+        except NoDriver as exc:
+            return self._blind(Fault(FaultKind.UNREADABLE, f"the driver is gone: {exc}"))
+        except DriverFault as exc:
+            return self._blind(exc.fault)
+        if self._nvml is None:
+            return self._blind(Fault(FaultKind.LOST, "the driver does not list the device"))
+        reading = nvml.read(self._device)
+        return replace(reading, faults=(*reading.faults, *nvml.xid_faults(self._device)))
+
+    def close(self) -> None:
+        if self._nvml is not None:
+            self._nvml.close()
+            self._nvml = None
+
+    def _session(self) -> Nvml:
+        if self._nvml is not None:
+            return self._nvml
+        nvml = Nvml()
+        found = [device for device in nvml.devices() if device.uuid == self._device.uuid]
+        if found:
+            self._device, self._nvml = found[0], nvml
+            self.versions = nvml.versions()
+        else:
+            nvml.close()
+        return nvml
+
+    def _blind(self, fault: Fault) -> Reading:
+        return Reading(self._device, time.time(), faults=(fault,))
