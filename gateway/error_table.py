@@ -29,6 +29,7 @@ MEANINGS = {
     "engine_failed": "The engine broke off on this recording.",
     "engine_unavailable": "The engine or its model can't be loaded on the worker.",
     "forbidden": "This needs an operator's key, or, without keys, a page of an origin in CORS_ORIGINS.",
+    "gpu_fault": "CUDA failed in every allowed attempt. The recording may be why.",
     "gone": "The job was released or has expired. Its files are no more.",
     "idempotency_key_reused": "This Idempotency-Key came with another request, whose job is still there.",
     "input_missing": "The recording is no longer in the cache. Submit it again.",

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import signal
 import subprocess
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from worker.processes import describe_status, die_with_parent
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
-_LIBC = ctypes.CDLL(None)
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 30.0
 STABLE_AFTER_S = 60.0
@@ -49,7 +47,7 @@ class Child:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the stack, which stops its children in order
-                preexec_fn=self._die_with_parent(),  # noqa: PLW1509  it makes two system calls, no more
+                preexec_fn=die_with_parent(self.orphan_signal),  # noqa: PLW1509  two system calls
             )
         self._started_at = time.monotonic()
 
@@ -84,16 +82,6 @@ class Child:
         lines = [line for line in self.log_path.read_text(errors="replace").splitlines() if line.strip()]
         return lines[-1] if lines else "(no output)"
 
-    def _die_with_parent(self) -> Callable[[], None]:
-        signum, parent = int(self.orphan_signal), os.getpid()
-
-        def arm() -> None:
-            _LIBC.prctl(PR_SET_PDEATHSIG, signum, 0, 0, 0)
-            if os.getppid() != parent:  # it died already
-                os._exit(1)
-
-        return arm
-
     def _signal_and_wait(self, signum: signal.Signals, patience_s: float) -> bool:
         if self._process is None or self._process.poll() is not None:
             return True
@@ -103,7 +91,3 @@ class Child:
         except subprocess.TimeoutExpired:
             return False
         return True
-
-
-def describe_status(status: int) -> str:
-    return f"died of {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 import redis
 
 from gateway.keys import Role, line_of, new_secret
-from ops.processes import Child, describe_status
+from ops.processes import Child
+from worker.processes import describe_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable

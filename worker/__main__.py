@@ -1,116 +1,133 @@
 """``python -m worker``: take jobs from the stream and finish them, until SIGTERM.
 
-``python -m worker check`` only loads the engine and says whether it could.
+On a machine with GPUs that is a pool, one worker for each; with --name, or without a GPU, one worker.
+``check`` only loads the engine and says whether it could; ``prefetch`` brings its models here; ``doctor``
+looks at all that a worker needs; ``health`` says whether this machine's workers can work.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import socket
 import sys
-import time
 from typing import TYPE_CHECKING
 
-from celery.signals import setup_logging
-
-from worker import streams
-from worker.app import TRANSCRIBE_QUEUE, create_app
-from worker.cache import require_own_cache
-from worker.cache.identity import WrongCache
-from worker.drain import limit_drain
-from worker.engines.choice import choose
-from worker.errors import EngineUnavailable, OutOfGpuMemory
-from worker.guard import Guard
-from worker.heartbeat import Heart
-from worker.llm_watch import required_watch
-from worker.logs import configure_logging
-from worker.patience import AWAY, patiently
-from worker.problems import report_problem
-from worker.readiness import Preloader
-from worker.resources import create_cache, create_client, create_store
+from worker.logs import configure_logging, get_logger
+from worker.processes import DEVICE_FAULT_EXIT, REFUSED_EXIT
 from worker.settings import load_settings
-from worker.tasks import tools_of
 
 if TYPE_CHECKING:
-    from redis import Redis
-
+    from worker.gpu.readings import Reading
+    from worker.running import Post
     from worker.settings import Settings
 
-
-def run_worker(settings: Settings, name: str) -> int:
-    """One Celery worker with one child, in this process, until it is told to stop.
-
-    One child, because the engine batches inside: jobs side by side on one device gain less than that
-    (docs/adr/0003-process-model.md). Prefork, because only there a kill costs the child alone.
-    """
-    configure_logging(settings, name)
-    setup_logging.connect(lambda **_: None, weak=False)  # keeps Celery's hands off the root logger
-    app = create_app(settings)
-    client = create_client(settings, timeout_s=2.0)
-    patiently(lambda: require_own_cache(client, create_cache(settings)))
-    preloader = Preloader(tools_of(app).preload)
-    preloader.install()
-    guard = Guard(create_store(settings, client), settings.stall_s)
-    try:
-        llm = required_watch(settings)
-    except EngineUnavailable as exc:
-        return refuse(client, name, exc.message)
-    if llm is None:
-        streams.set_gate(preloader.is_loaded)
-        Heart(client, name, preloader.is_loaded, guard.look).install()
-    else:
-        llm.start()
-        streams.set_gate(lambda: preloader.is_loaded() and llm.is_up())
-        Heart(client, name, preloader.is_loaded, guard.look, llm.problem).install()
-    limit_drain(settings.drain_s)
-    worker = app.Worker(hostname=name, pool="prefork", concurrency=1, queues=[TRANSCRIBE_QUEUE], quiet=True)
-    worker.start()
-    if preloader.failure is not None:
-        return refuse(client, name, preloader.failure)
-    return int(worker.exitcode or 0)
-
-
-def refuse(client: Redis, name: str, reason: str) -> int:
-    """Tell the operator, in the log and in /health/ready, why this worker ends without having worked."""
-    with contextlib.suppress(*AWAY):
-        report_problem(client, name, reason, time.time())
-    sys.stderr.write(f"error: {reason}\n")
-    return 1
-
-
-def check_engine(settings: Settings) -> int:
-    """Load the engine and say so in one line; 1 where it can't be loaded."""
-    from worker.engines.registry import create  # noqa: PLC0415  only here may this process load an engine
-
-    choice = choose(settings)
-    try:
-        create(choice.name, settings).prepare()
-    except (EngineUnavailable, OutOfGpuMemory) as exc:
-        sys.stderr.write(f"error: {exc.message}\n")
-        return 1
-    sys.stdout.write(f"engine {choice.name} is ready ({choice.reason})\n")
-    return 0
-
-
-def default_name() -> str:
-    return f"cpu-{os.getpid()}@{socket.gethostname()}"
+NO_GPU = "no GPU was found"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
-    parser.add_argument("--name", default=None, help="worker name, unique among all workers: NAME@HOST")
-    parser.add_argument("command", nargs="?", choices=["run", "check"], default="run")
-    arguments = parser.parse_args()
+    arguments = parse_arguments()
     settings = load_settings()
     if arguments.command == "check":
+        from worker.checking import check_engine  # noqa: PLC0415  each command loads only what it needs
+
         return check_engine(settings)
+    if arguments.command == "prefetch":
+        from worker.checking import prefetch  # noqa: PLC0415
+
+        return prefetch(settings)
+    if arguments.command == "health":
+        from worker.checking import health  # noqa: PLC0415
+
+        return health(settings, socket.gethostname())
+    if arguments.command == "doctor":
+        from worker.doctor import run_doctor  # noqa: PLC0415
+
+        return run_doctor(settings)
+    return run(settings, arguments.name, arguments.gpu)
+
+
+def run(settings: Settings, name: str | None, gpu: str | None) -> int:
+    """A pool, or one worker: on the device ``gpu``, on the first that there is, or on the CPU."""
+    from worker.gpu.nvml import DriverFault  # noqa: PLC0415
+
+    host = socket.gethostname()
+    if gpu is not None:
+        return run_on_gpu(settings, name or f"gpu-{os.getpid()}@{host}", gpu)
     try:
-        return run_worker(settings, arguments.name or default_name())
+        readings = look_for_gpus(settings)
+    except DriverFault as exc:
+        if name is None:
+            return run_pool(settings, host)
+        sys.stderr.write(f"error: {exc.fault.text}\n")
+        return DEVICE_FAULT_EXIT
+    if readings:
+        first = readings[0].device.uuid
+        return run_pool(settings, host) if name is None else run_on_gpu(settings, name, first)
+    return run_on_cpu(settings, name or f"cpu-{os.getpid()}@{host}")
+
+
+def run_on_gpu(settings: Settings, name: str, uuid: str) -> int:
+    from worker.running import Post  # noqa: PLC0415
+
+    os.environ["CUDA_VISIBLE_DEVICES"] = uuid  # before the child loads CUDA
+    # Not "auto": an engine that can't reach its GPU must not go on in silence on the CPU.
+    return run_one(settings.model_copy(update={"device": "cuda"}), Post(name, uuid))
+
+
+def run_on_cpu(settings: Settings, name: str) -> int:
+    from worker.running import Post  # noqa: PLC0415
+
+    if settings.device == "cuda":
+        sys.stderr.write(f"error: {NO_GPU}, and DEVICE=cuda wants one: see docs/gpu.md, or set DEVICE=auto\n")
+        return REFUSED_EXIT
+    degraded = f"{NO_GPU}: it computes on the CPU (DEVICE=auto)" if settings.device == "auto" else ""
+    return run_one(settings, Post(name, degraded=degraded))
+
+
+def look_for_gpus(settings: Settings) -> list[Reading]:
+    """Raises DriverFault."""
+    from worker.gpu.nvml import NoDriver  # noqa: PLC0415
+    from worker.gpu.pool import look_around  # noqa: PLC0415
+
+    if settings.device == "cpu":
+        return []
+    try:
+        return look_around(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    except NoDriver:
+        return []
+
+
+def run_pool(settings: Settings, host: str) -> int:
+    from worker.gpu.pool import Pool  # noqa: PLC0415
+    from worker.resources import create_client  # noqa: PLC0415
+
+    configure_logging(settings, f"pool@{host}")
+    client = create_client(settings, timeout_s=2.0)
+    return Pool(host, settings.jobs_per_gpu, os.environ.get("CUDA_VISIBLE_DEVICES"), client).run()
+
+
+def run_one(settings: Settings, post: Post) -> int:
+    from worker.cache.identity import WrongCache  # noqa: PLC0415
+    from worker.running import run_worker  # noqa: PLC0415
+
+    configure_logging(settings, post.name)
+    if post.degraded:
+        get_logger(__name__).warning("no_gpu", worker=post.name, consequence=post.degraded)
+    try:
+        return run_worker(settings, post)
     except WrongCache as exc:
         sys.stderr.write(f"error: {exc.message}\n")
-        return 1
+        return REFUSED_EXIT
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
+    parser.add_argument("--name", default=None, help="one worker of this name, unique among all: NAME@HOST")
+    parser.add_argument("--gpu", default=None, help="the UUID of its device, as the pool starts it")
+    commands = ["run", "check", "prefetch", "doctor", "health"]
+    parser.add_argument("command", nargs="?", choices=commands, default="run")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

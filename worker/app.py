@@ -34,6 +34,8 @@ def create_app(settings: Settings) -> Celery:
         result_expires=settings.cache_expiry + _DAY_S,
         # A child loads its engine before it says that it is there.
         worker_proc_alive_timeout=settings.stall_s,
+        worker_max_tasks_per_child=settings.recycle_after_jobs or None,
+        worker_max_memory_per_child=settings.recycle_above_mib * 1024 or None,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         timezone="UTC",

@@ -14,7 +14,7 @@
         ├── DeliveryFailed
         └── Interrupted          (retryable) the attempt's surroundings failed, not the recording
             ├── SourceUnavailable, SourceIncomplete
-            └── OutOfGpuMemory, DeliveryInterrupted
+            └── OutOfGpuMemory, GpuFault, DeliveryInterrupted
 
 ``code`` is stable: clients and dashboards may compare it. A message says what is wrong and what to do.
 """
@@ -191,6 +191,12 @@ class OutOfGpuMemory(Interrupted):
     """Another program's memory, more often than the recording's: another attempt may find room."""
 
     code = "out_of_gpu_memory"
+
+
+class GpuFault(Interrupted):
+    """CUDA failed in the middle of a job. The recording may be why, so the attempt counts."""
+
+    code = "gpu_fault"
 
 
 class DeliveryFailed(JobError):

@@ -53,6 +53,7 @@ class Reporter:
         self._last_report = float("-inf")
         self._engine_started: float | None = None
         self._first_fraction = 0.0  # above 0 where an earlier attempt's work was taken over
+        self._total_s = 0.0  # the recording's length
         self._deadline: float | None = None
         self._fields: dict[str, Any] = {}
 
@@ -90,6 +91,8 @@ class Reporter:
             self._first_fraction = progress.fraction
         entered = progress.step != self.current_step
         self.current_step = progress.step
+        self._total_s = progress.total_s or self._total_s
+        elapsed_s = time.monotonic() - self._engine_started
         fraction = round(self._fetch_share + (1 - self._fetch_share) * progress.fraction, 4)
         moved = entered or fraction > self._fields.get("fraction", 0.0)
         self._fields = {
@@ -98,9 +101,8 @@ class Reporter:
             "step_number": progress.number + len(self.own_steps),
             "step_of": progress.of + len(self.own_steps),
             "fraction": fraction,
-            "eta_s": remaining_s(
-                time.monotonic() - self._engine_started, progress.fraction, self._first_fraction
-            ),
+            "eta_s": remaining_s(elapsed_s, progress.fraction, self._first_fraction),
+            "speed_x": speed_x(elapsed_s, (progress.fraction - self._first_fraction) * self._total_s),
             "deadline": self._deadline or "",
         }
         if entered or self._is_due():
@@ -161,3 +163,8 @@ def remaining_s(elapsed_s: float, fraction: float, first: float = 0.0) -> float 
     """
     least, done = 0.01, fraction - first
     return round(elapsed_s * (1 - fraction) / done, 1) if done >= least else ""
+
+
+def speed_x(elapsed_s: float, done_s: float) -> float | str:
+    """Seconds of the recording for each second of work; '' (unknown) at the start."""
+    return round(done_s / elapsed_s, 2) if elapsed_s and done_s > 0 else ""

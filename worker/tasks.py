@@ -32,9 +32,18 @@ from worker.cache.folder import write_durably
 from worker.delivery.bucket import bucket_of, not_delivered
 from worker.delivery.document import to_document
 from worker.engines.checkpoints import FolderCheckpoints, recording_id
-from worker.engines.oom import with_room
+from worker.engines.oom import is_cuda_error, with_room
 from worker.engines.protocol import Options
-from worker.errors import Cancelled, DiskFull, EngineFailed, InputMissing, Interrupted, JobError
+from worker.errors import (
+    Cancelled,
+    DiskFull,
+    EngineFailed,
+    EngineUnavailable,
+    GpuFault,
+    InputMissing,
+    Interrupted,
+    JobError,
+)
 from worker.jobs import Fence, JobRecord, JobState, MoveOutcome, Priority
 from worker.jobs.options import JobOptions
 from worker.logs import get_logger
@@ -43,9 +52,11 @@ from worker.progress import CONVERT, FETCH, Abandoned, Reporter
 from worker.tools import Tools
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from celery import Celery, Task
 
-    from worker.engines.protocol import Transcript
+    from worker.engines.protocol import Checkpoints, Transcript
     from worker.settings import Settings
 
 log = get_logger(__name__)
@@ -162,23 +173,29 @@ class Attempt:
             max_duration_s=self.tools.settings.max_duration_s,
         )
         choice = self.tools.choose(self.options.engine)
-        engine = self.tools.engine(choice.name)
         self.reporter.limit(self.tools.settings.time_limit_s(recording.duration_s))
         checkpoints = FolderCheckpoints(self.folder.checkpoints, {"recording": recording_id(recording.path)})
-        transcript = with_room(
+        try:
+            transcript = self._transcribe(choice.name, recording.path, checkpoints)
+        except EngineUnavailable as exc:
+            raise self.tools.unloadable(choice.name, exc) from exc
+        warnings = recording.warnings + transcript.warnings
+        return replace(transcript, warnings=warnings, engine_reason=choice.reason)
+
+    def _transcribe(self, engine_name: str, recording: Path, checkpoints: Checkpoints) -> Transcript:
+        engine = self.tools.engine(engine_name)
+        return with_room(
             engine,
             self.tools.settings.on_gpu_oom,
             lambda: engine.transcribe(
-                recording.path,
+                recording,
                 engine_options(self.options),
                 self.reporter.from_engine,
                 self.reporter.check,
                 checkpoints,
             ),
-            lambda: self.tools.discard_engine(choice.name),
+            lambda: self.tools.discard_engine(engine_name),
         )
-        warnings = recording.warnings + transcript.warnings
-        return replace(transcript, warnings=warnings, engine_reason=choice.reason)
 
     def settle(self, transcript: Transcript) -> None:
         content = to_document(self.task_id, transcript).model_dump_json().encode()
@@ -226,7 +243,7 @@ class Attempt:
             self._drop_own_result()
             raise Abandoned(outcome)
         self.tidy_up(result)
-        self._note_speed()
+        self._count_end()
         return summary(self.task_id, result)
 
     def fail(self, error: JobError) -> None:
@@ -245,6 +262,7 @@ class Attempt:
         if outcome is not MoveOutcome.MOVED and not self._said_before(error_code=error.code):
             raise Abandoned(outcome)
         self.tidy_up(self.folder.input.name)
+        self._count_end()
 
     def tidy_up(self, keep: str) -> None:
         """Remove all files but one: the result, or a failed job's input, for an operator to look at.
@@ -290,16 +308,16 @@ class Attempt:
         except DiskFull as exc:
             raise Interrupted("the cache's disk is full") from exc
 
-    def _note_speed(self) -> None:
-        if self.url:  # how fast a server was says nothing of the next job's
-            return
+    def _count_end(self) -> None:
+        """Add the job to the counts; they are not worth an attempt."""
         try:
             record = self.tools.store.get(self.task_id)
             only_delivered = self.claimed is not None and bool(self.claimed.result)
-            if record and record.started_at and record.ended_at and not only_delivered:
-                self.tools.store.note_speed(record.size_bytes, record.ended_at - record.started_at)
+            if record and record.started_at and record.ended_at:
+                # How fast a URL's server was says nothing of the next job's.
+                self.tools.count_job(record, speed_tells=not self.url and not only_delivered)
         except AWAY as exc:
-            log.warning("speed_not_noted", error=type(exc).__name__)
+            log.warning("job_not_counted", error=type(exc).__name__)
 
     def _said_before(self, **fields: object) -> bool:
         """Whether the record is as this attempt's own move would leave it: the move's answer got lost.
@@ -354,6 +372,7 @@ def attempt_job(task: Task, attempt: Attempt, max_attempts: int) -> dict[str, An
     except Exception as exc:  # noqa: BLE001  a job's border: whatever went wrong becomes its one error
         error = as_job_error(exc, attempt.reporter.current_step)
         outcome = error.code
+        attempt.tools.note_error(error)
         end_with(task, attempt, error, max_attempts)
     finally:
         seconds = round(time.monotonic() - started, 3)
@@ -403,6 +422,8 @@ def as_job_error(exc: Exception, step: str) -> JobError:
     log.error("attempt_crashed", step=step, exc_info=exc)
     if is_away(exc) or isinstance(exc, MemoryError) or (isinstance(exc, OSError) and exc.errno in _PASSING):
         error: JobError = Interrupted(f"step {step or 'load'}: {type(exc).__name__}")
+    elif is_cuda_error(exc):
+        error = GpuFault(f"step {step or 'load'}: the GPU failed")
     else:
         error = EngineFailed(f"step {step or 'load'} failed unexpectedly: {type(exc).__name__}")
     error.__cause__ = exc

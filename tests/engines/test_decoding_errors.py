@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from worker.engines.decoding import Chunk, Decoder
-from worker.errors import EngineFailed, OutOfGpuMemory
+from worker.errors import EngineFailed, GpuFault, OutOfGpuMemory
 
 
 class Failing:
@@ -29,11 +29,12 @@ class Failing:
     [
         ("CUDA failed with error out of memory", OutOfGpuMemory, True),
         ("cuBLAS failed with status CUBLAS_STATUS_ALLOC_FAILED", OutOfGpuMemory, True),
+        ("CUDA failed with error an illegal memory access was encountered", GpuFault, True),
         ("Unsupported model binary version", EngineFailed, False),
     ],
 )
 @pytest.mark.parametrize("step", ["decode", "detect_language"])
-def test_only_a_full_gpu_is_worth_another_attempt(
+def test_only_a_full_or_failing_gpu_is_worth_another_attempt(
     text: str, kind: type[Exception], retryable: bool, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Decoder, "_tokenizer", lambda *_: None)

@@ -15,6 +15,7 @@ import psutil
 from worker import streams
 from worker.app import TRANSCRIBE_QUEUE
 from worker.jobs import Fence, JobStore
+from worker.processes import REFUSED_EXIT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -183,7 +184,7 @@ def test_a_worker_on_another_cache_takes_no_job(service: Service, tmp_path: Path
     service.start_gateway()
     service.start_worker()
     stranger = service.start("stranger", "worker", CACHE_DIR=str(tmp_path / "other"))
-    assert stranger.popen.wait(30) == 1
+    assert stranger.popen.wait(30) == REFUSED_EXIT
     assert "is not the cache that the jobs on this Redis use" in stranger.log.splitlines()[-1]
 
 

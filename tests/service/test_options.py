@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from worker.processes import REFUSED_EXIT
+
 if TYPE_CHECKING:
     from tests.support.service import Service
 
@@ -58,7 +60,7 @@ def test_an_engine_that_takes_too_long_is_stopped_and_the_next_job_runs(service:
 
 def test_why_no_worker_takes_jobs_is_told_to_whoever_asks(service: Service) -> None:
     service.start_gateway()
-    assert service.start("worker", "worker", WHISPER_MODEL="/nowhere").popen.wait(30) == 1
+    assert service.start("worker", "worker", WHISPER_MODEL="/nowhere").popen.wait(30) == REFUSED_EXIT
     checks = {check["name"]: check for check in service.http.get("/health/ready").json()["checks"]}
     assert not checks["workers"]["ok"]
     assert "model folder /nowhere" in checks["workers"]["reason"]

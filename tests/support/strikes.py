@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 from celery.worker.request import Request
 
 from tests.support.waiting import wait_until
-from worker.__main__ import run_worker
 from worker.delivery import s3
 from worker.jobs import JobStore
 from worker.progress import Reporter
+from worker.running import Post, run_worker
 from worker.settings import load_settings
 from worker.sources import convert
 from worker.tasks import Attempt
@@ -140,7 +140,7 @@ def _task_id_of(subject: Any, *args: Any) -> str:
 def main() -> int:
     moment, folder = Moment(sys.argv[1]), Path(sys.argv[2])
     Gate(folder, moment).install()
-    return run_worker(load_settings(), f"{moment}@test")
+    return run_worker(load_settings(), Post(f"{moment}@test"))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from celery.exceptions import Ignore, Reject, Retry
 
 from worker.cache import Cache
 from worker.engines.protocol import Transcript
-from worker.errors import Interrupted, NotAudio, SourceUnavailable
+from worker.errors import Interrupted, JobError, NotAudio, SourceUnavailable
 from worker.jobs import Fence, JobRecord, JobState, JobStore, new_task_id
 from worker.progress import Abandoned
 from worker.settings import Settings
@@ -38,6 +38,12 @@ class FakeTools:
 
     def forget(self, _task_id: str) -> None:
         self.said.append("forgotten")
+
+    def count_job(self, _record: JobRecord, *, speed_tells: bool) -> None:
+        pass
+
+    def note_error(self, _error: JobError) -> None:
+        pass
 
     def mark_cancelled(self, _task_id: str) -> None:
         self.said.append("cancelled")

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from worker.engines.oom import is_cuda_error
 from worker.engines.sentences import Phrase
 from worker.engines.whisper_model import is_full
-from worker.errors import EngineFailed, JobError, OutOfGpuMemory
+from worker.errors import EngineFailed, GpuFault, JobError, OutOfGpuMemory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -183,6 +184,8 @@ class Decoder:
 def _as_ours(exc: RuntimeError) -> JobError:
     if is_full(exc):
         return OutOfGpuMemory("the GPU ran out of memory while decoding")
+    if is_cuda_error(exc):
+        return GpuFault(f"the GPU failed while decoding: {exc}")
     return EngineFailed(f"Whisper could not decode: {exc}")
 
 

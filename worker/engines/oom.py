@@ -1,4 +1,7 @@
-"""What to do when the GPU's memory is full: smaller batches first, then what the operator chose."""
+"""What to do when the GPU's memory is full: smaller batches first, then what the operator chose.
+
+And how a failing GPU is told from a failing engine.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,14 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 Policy = Literal["retry", "cpu", "fail"]
+_CUDA_WORDS = ("CUDA error", "CUDA failed", "cuBLAS failed", "cuDNN failed", "CUDNN_STATUS", "CUBLAS_STATUS")
 RAN_ON_CPU = EngineWarning("ran_on_cpu", "transcribe", "the GPU's memory was full; the CPU went on")
+
+
+def is_cuda_error(exc: BaseException) -> bool:
+    """Whether CUDA failed, in the words of PyTorch and CTranslate2; a full memory is told apart before."""
+    words = str(exc)
+    return isinstance(exc, RuntimeError) and any(name in words for name in _CUDA_WORDS)
 
 
 def with_room(

@@ -62,6 +62,7 @@ class JobRecord(BaseModel):
     step_of: int = 0
     fraction: float = Field(0.0, ge=0, le=1)
     eta_s: float | None = None
+    speed_x: float | None = None  # seconds of the recording for each second of work
     deadline: float | None = None  # when the attempt's engine has run long enough
     moved_at: float | None = None  # when the attempt last got on, whatever its engine asked meanwhile
 

@@ -89,6 +89,7 @@ class JobStore:
             "step_of": 0,
             "fraction": 0.0,
             "eta_s": "",
+            "speed_x": "",
             "deadline": "",
             "moved_at": now,
         }

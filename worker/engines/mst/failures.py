@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from worker.engines.oom import is_cuda_error
 from worker.engines.whisper_model import is_full
-from worker.errors import OutOfGpuMemory
+from worker.errors import GpuFault, OutOfGpuMemory
 
 
 class StepFailed(Exception):
@@ -19,11 +20,13 @@ class StepFailed(Exception):
 
 
 def require_room(exc: BaseException, step: str) -> None:
-    """Raise OutOfGpuMemory where that is what ``exc`` says: a smaller batch or another day may help."""
-    if isinstance(exc, OutOfGpuMemory):
+    """Raise OutOfGpuMemory or GpuFault where that is what ``exc`` says: another day or GPU may help."""
+    if isinstance(exc, (OutOfGpuMemory, GpuFault)):
         raise exc
     if type(exc).__name__ == "OutOfMemoryError" or (isinstance(exc, RuntimeError) and is_full(exc)):
         raise OutOfGpuMemory(f"the GPU's memory is full (step {step})") from exc
+    if is_cuda_error(exc):
+        raise GpuFault(f"the GPU failed (step {step})") from exc
 
 
 def told(exc: BaseException) -> str:

@@ -1,0 +1,164 @@
+"""The pool: one worker process for each device of this machine, for as long as the device is there.
+
+The pool itself reads no queue and loads no engine. Its workers die with it, however it dies.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from worker.gpu.nvml import DriverFault, NoDriver, Nvml
+from worker.gpu.places import visible, worker_names
+from worker.gpu.readings import Fault, FaultKind, Reading
+from worker.gpu.report import REPORT_EVERY_S, State, WorkerReport, describe, drop_report, publish_report
+from worker.gpu.slot import Obstacle, Slot
+from worker.logs import get_logger
+from worker.patience import AWAY
+from worker.processes import REFUSED_EXIT
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    import redis
+
+log = get_logger(__name__)
+
+LOOK_EVERY_S = 1.0
+
+
+def look_around(chosen: str | None) -> list[Reading]:
+    """A reading of every device that answers and is chosen; in a session of its own, since one that was
+    opened before a device fell off the bus does not see it return. Raises NoDriver, DriverFault.
+    """
+    nvml = Nvml()
+    try:
+        return [nvml.read(device) for device in visible(nvml.devices(), chosen)]
+    finally:
+        nvml.close()
+
+
+class Pool:
+    """Supervises the workers of this machine until it is told to stop.
+
+    Args:
+        chosen: CUDA_VISIBLE_DEVICES as the operator set it.
+        client: Where it reports devices that have no worker; may be away.
+    """
+
+    def __init__(self, host: str, jobs_per_gpu: int, chosen: str | None, client: redis.Redis) -> None:
+        self._host = host
+        self._jobs_per_gpu = jobs_per_gpu
+        self._chosen = chosen
+        self._client = client
+        self._slots: list[Slot] = []
+        self._driver_fault: Fault | None = None
+        self._woken = threading.Event()
+        self._orders: list[signal.Signals] = []
+        self._reported_at = float("-inf")
+
+    def run(self) -> int:
+        """Until SIGTERM or SIGINT (the workers drain), or SIGQUIT (their jobs go back at once).
+
+        REFUSED_EXIT where every worker has refused to work: a bad setting, not a bad device.
+        """
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(signum, self._note)
+        while not self._orders and not self._all_refused():
+            self._tend()
+            self._woken.wait(LOOK_EVERY_S)
+        self._stop()
+        return 0 if self._orders else REFUSED_EXIT
+
+    def _note(self, signum: int, _frame: FrameType | None) -> None:
+        again = signal.SIGINT in self._orders
+        self._orders.append(signal.SIGQUIT if again and signum == signal.SIGINT else signal.Signals(signum))
+        self._woken.set()
+
+    def _tend(self) -> None:
+        readings = self._look()
+        for reading in readings:
+            self._admit(reading)
+        by_uuid = {reading.device.uuid: reading for reading in readings}
+        for slot in self._slots:
+            slot.tend(by_uuid.get(slot.device.uuid), time.monotonic())
+        if time.monotonic() - self._reported_at >= REPORT_EVERY_S:
+            self._reported_at = time.monotonic()
+            self._report(by_uuid)
+
+    def _look(self) -> list[Reading]:
+        before, self._driver_fault = self._driver_fault, None
+        try:
+            return look_around(self._chosen)
+        except DriverFault as exc:
+            self._driver_fault = exc.fault
+        except NoDriver as exc:  # there was one when the pool began
+            self._driver_fault = Fault(FaultKind.UNREADABLE, f"the driver is gone: {exc}")
+        if before != self._driver_fault:
+            log.error("driver_unusable", reason=self._driver_fault.text)
+        # Not the devices' fault, but theirs to bear.
+        return [Reading(slot.device, time.time(), faults=(self._driver_fault,)) for slot in self._slots]
+
+    def _admit(self, reading: Reading) -> None:
+        device = reading.device
+        if any(slot.device.uuid == device.uuid for slot in self._slots):
+            return
+        taken = {slot.name for slot in self._slots}
+        names = worker_names(device, self._jobs_per_gpu, self._host, taken)
+        self._slots += [Slot(name, device) for name in names]
+        log.info("device_found", device=device.uuid, name=device.name, workers=names)
+
+    def _all_refused(self) -> bool:
+        return bool(self._slots) and all(slot.was_refused and not slot.runs for slot in self._slots)
+
+    def _report(self, readings: dict[str, Reading]) -> None:
+        """On behalf of devices without a worker; those with one speak for themselves."""
+        try:
+            for slot in self._slots:
+                if not slot.runs and slot.obstacle is not None:
+                    reading = readings.get(slot.device.uuid) or Reading(slot.device, time.time())
+                    publish_report(self._client, report_of(slot.name, slot.obstacle, reading))
+            self._report_driver()
+        except AWAY as exc:
+            log.warning("report_missed", error=type(exc).__name__)
+
+    def _report_driver(self) -> None:
+        name = f"gpu@{self._host}"
+        if self._driver_fault is not None and not self._slots:
+            told = Obstacle(State.FAULTY, self._driver_fault.text)
+            publish_report(self._client, report_of(name, told, None))
+        else:
+            drop_report(self._client, name)
+
+    def _stop(self) -> None:
+        passed_on = 0
+        while any(slot.runs for slot in self._slots):
+            for order in self._orders[passed_on:]:
+                passed_on += 1
+                self._pass_on(signal.SIGTERM if order == signal.SIGINT else order)
+            self._woken.clear()
+            self._woken.wait(0.1)
+        try:
+            for slot in self._slots:
+                drop_report(self._client, slot.name)
+        except AWAY as exc:
+            log.warning("report_missed", error=type(exc).__name__)
+
+    def _pass_on(self, order: signal.Signals) -> None:
+        log.info("pool_stopping", signal=order.name, workers=sum(slot.runs for slot in self._slots))
+        for slot in self._slots:
+            slot.signal(order)
+
+
+def report_of(name: str, obstacle: Obstacle, reading: Reading | None) -> WorkerReport:
+    device = describe(reading, None, ours_bytes=0) if reading is not None else None
+    return WorkerReport(
+        worker=name,
+        at=time.time(),
+        state=obstacle.state,
+        reason=obstacle.reason,
+        admitted=False,
+        device=device,
+    )
