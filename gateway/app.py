@@ -16,6 +16,7 @@ from gateway import (
     cancel,
     download,
     events,
+    gpus,
     health,
     jobs,
     openapi,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from worker.settings import Settings
 
-ROOMS = (submit, status, events, download, cancel, release, jobs, backlog, usage)
+ROOMS = (submit, status, events, download, cancel, release, jobs, backlog, usage, gpus)
 OPEN_ROOMS = (health,)  # whoever asks: everything else is for callers who are known (gateway.access)
 CORS_METHODS = ("GET", "HEAD", "POST", "DELETE")
 CORS_REQUEST_HEADERS = ("Authorization", "X-API-Key", "Idempotency-Key", "X-Request-ID", "Content-Type")

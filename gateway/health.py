@@ -13,6 +13,8 @@ from pydantic import BaseModel
 from gateway.services import Services, ServicesOf
 from worker.cache import require_own_cache
 from worker.errors import ServiceError
+from worker.gpu.report import read_reports
+from worker.gpu.verdict import Colour, judge_all
 from worker.heartbeat import live_workers
 from worker.patience import AWAY
 from worker.problems import current_problems
@@ -103,12 +105,17 @@ def probe_cache(services: Services) -> str:
 
 
 def probe_workers(services: Services) -> str:
+    """Not ready where none is alive, or where the verdict of GET /gpus is red."""
     now = time.time()
     workers = live_workers(services.probe, now)
     problems = [f"{name}: {reason}" for name, reason in current_problems(services.probe, now).items()]
     if not workers:
         raise ServiceError("; ".join(["no worker has been heard of lately: jobs wait", *problems]))
-    return "; ".join([f"{len(workers)} alive", *problems])
+    reports = read_reports(services.probe, now)
+    verdict = judge_all(reports, now).verdict
+    if reports and verdict.colour is Colour.RED:  # a worker that has just begun has not reported yet
+        raise ServiceError("; ".join([f"{verdict.reason}: jobs wait, see GET /gpus", *problems]))
+    return "; ".join([f"{len(workers)} alive", *([verdict.reason] if reports else []), *problems])
 
 
 PROBES_BY_NAME: dict[str, Probe] = {"redis": probe_redis, "cache": probe_cache, "workers": probe_workers}

@@ -1,4 +1,4 @@
-"""``python -m ops``: run (the local stack), demo, sweeper, dead, deliver, key."""
+"""``python -m ops``: run (the local stack), demo, sweeper, dead, deliver, gpus, metrics, key."""
 
 from __future__ import annotations
 
@@ -93,6 +93,20 @@ def deliver(settings: Settings, task_id: str) -> int:
     return 0
 
 
+def manage_gpus(settings: Settings, *, once: bool, forget: str | None) -> int:
+    from ops.gpus import forget_worker, show_gpus  # noqa: PLC0415
+
+    try:
+        if forget is None:
+            return show_gpus(settings, once=once)
+        known = forget_worker(settings, forget)
+    except AWAY:
+        sys.stderr.write("error: Redis does not answer: see REDIS_URL\n")
+        return 1
+    say(f"{forget}: {'forgotten' if known else 'not known'}")
+    return int(not known)
+
+
 def say(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
@@ -114,6 +128,12 @@ def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
         return manage_dead(settings, arguments.action, arguments.task_id)
     if arguments.command == "deliver":
         return deliver(settings, arguments.task_id)
+    if arguments.command == "gpus":
+        return manage_gpus(settings, once=arguments.once, forget=arguments.forget)
+    if arguments.command == "metrics":
+        from ops.metrics import run_exporter  # noqa: PLC0415
+
+        return run_exporter(settings)
     return with_stack(settings, arguments)
 
 
@@ -149,6 +169,10 @@ def parse_arguments() -> argparse.Namespace:
     key.add_argument("--operator", action="store_true", help="may see /usage and what else is the operator's")
     again = commands.add_parser("deliver", help="deliver a result that could not be brought to its bucket")
     again.add_argument("task_id")
+    gpus = commands.add_parser("gpus", help="every worker and its device, renewed until Ctrl-C")
+    gpus.add_argument("--once", action="store_true", help="print once; exit status 1 where it is red")
+    gpus.add_argument("--forget", metavar="WORKER", help="drop the report of a worker that is gone for good")
+    commands.add_parser("metrics", help="the exporter for Prometheus")
     return parser.parse_args()
 
 

@@ -22,6 +22,7 @@ from tests.gateway.jobs import wav
 from tests.gateway.raw import PART_HEAD, connect, post_head, read_answer
 from tests.support.service import ROOT
 from tests.support.waiting import wait_until
+from worker.gpu.report import State, WorkerReport, publish_report
 from worker.heartbeat import WORKERS_KEY
 
 if TYPE_CHECKING:
@@ -101,6 +102,17 @@ def test_ready_only_with_redis_cache_and_a_worker(served: Service, jobs: Jobs) -
     ready = served.http.get("/health/ready")
     assert (ready.status_code, ready.json()["status"]) == (200, "ready")
     assert not list(served.cache.rglob("tmp*"))
+
+
+def test_not_ready_where_workers_live_but_no_device_works(served: Service, jobs: Jobs) -> None:
+    now = time.time()
+    jobs.client.zadd(WORKERS_KEY, {"gpu0@test": now})
+    told = WorkerReport(worker="gpu0@test", at=now, state=State.FAULTY, reason="GPU is lost", admitted=False)
+    publish_report(jobs.client, told)
+    answer = served.http.get("/health/ready")
+    checks = {check["name"]: check for check in answer.json()["checks"]}
+    assert answer.status_code == 503
+    assert checks["workers"]["reason"] == "no worker can work: 1 red: jobs wait, see GET /gpus"
 
 
 def test_the_docs_need_no_internet(served: Service) -> None:
