@@ -58,6 +58,9 @@ lock: $(READY) ## Resolve pyproject.toml anew into requirements.lock
 	@$(BIN)/pip install --quiet uv
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --upgrade --quiet --output-file requirements.lock
+	@$(BIN)/uv pip compile worker/requirements-gpu.txt pyproject.toml --extra worker --python-version 3.12 \
+		--python-platform x86_64-manylinux_2_28 --generate-hashes --no-header --no-annotate --upgrade --quiet \
+		--output-file worker/requirements-gpu.lock
 
 clean: ## Remove the environment and all local data
 	rm -rf .venv var build *.egg-info
