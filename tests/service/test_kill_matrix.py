@@ -6,6 +6,7 @@ released, and each job is judged over HTTP.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -320,7 +321,9 @@ def _has_ended(gate: Gate, worker: Process) -> bool:
 
 def _signal(pids: list[int], signum: signal.Signals) -> None:
     for pid in pids:
-        os.kill(pid, signum)
+        # A parent that wakes first may have killed its late child by then.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signum)
 
 
 def _telephone_call(path: Path) -> Path:

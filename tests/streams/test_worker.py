@@ -193,4 +193,6 @@ def _declared_length(cluster: Cluster) -> int:
 
 def _give_back_the_only_entry(cluster: Cluster) -> None:
     with cluster.app.connection_for_read() as connection, connection.channel() as channel:
-        assert channel.basic_get(QUEUE) is not None  # closing the channel gives it back
+        # A worker's read that was under way has it first, and puts it back.
+        cluster.wait(lambda: channel.basic_get(QUEUE) is not None, 5, "the entry to be there")
+        # Closing the channel gives it back.
