@@ -30,7 +30,7 @@ HEARTBEAT = ": still here\n\n"
         200: {
             "description": "Events `status`, each with the body of GET /status as its data, and `error`, "
             "with a problem, where the job is gone. The stream ends behind a final state.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {}},  # OpenAPI 3.1 has no word for the events in it
         },
         **problems(JobNotFound, JobGone),
     },

@@ -11,6 +11,7 @@ from gateway.job_request import QUERY_FIELDS, JobRequest
 from gateway.problems import MEDIA_TYPE, Problem
 from worker.errors import BrokerAway, ServiceError
 from worker.jobs import Priority
+from worker.sources.urls import MAX_URL_LENGTH
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -75,6 +76,13 @@ def _request_fields() -> dict[str, Any]:
         "default": Priority.NORMAL,
         "description": fields["priority"]["description"],
     }
+    url: dict[str, Any] = fields["url"]
+    fields["url"] = {
+        "type": "string",
+        "pattern": "^([Hh][Tt][Tt][Pp][Ss]?|[Ss]3)://.",
+        "maxLength": MAX_URL_LENGTH,
+        "description": url["description"],
+    }
     return fields
 
 
@@ -104,6 +112,18 @@ def _correct(document: dict[str, Any]) -> None:
                     del answers[status]  # a task id is any text: one that is no UUID is not found
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
+    document["paths"]["/transcribe"]["post"]["responses"]["202"]["links"] = _links(document["paths"])
+
+
+def _links(paths: dict[str, Any]) -> dict[str, Any]:
+    """What can be done with an accepted job, by the path's first word."""
+    parameters = {"task_id": "$response.body#/task_id"}
+    return {
+        path.split("/")[1]: {"operationId": operation["operationId"], "parameters": parameters}
+        for path, operations in paths.items()
+        for operation in operations.values()
+        if "{task_id}" in path
+    }
 
 
 def _schema_name(answer: dict[str, Any]) -> str:
