@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gateway.errors  # noqa: F401  so that its part of the tree is there
-from worker.errors import JobError, ServiceError, Unavailable
+from worker.errors import DeliveryFailed, DeliveryInterrupted, JobError, ServiceError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +22,6 @@ MEANINGS = {
     "bad_request": "The request is malformed. Its `detail` says where.",
     "broker_away": "Redis does not answer. Where `detail` names a task id, ask for its status first.",
     "cancelled": "The job was cancelled, by POST /cancel or by an operator.",
-    "delivery_failed": "The result could not be delivered, and can't be before someone mends the target.",
-    "delivery_interrupted": "The target of the result did not answer in any allowed attempt.",
     "disk_full": "The cache's disk has no room above its reserve (MIN_FREE_BYTES).",
     "empty_recording": "The recording has no bytes in it.",
     "engine_failed": "The engine broke off on this recording.",
@@ -65,14 +63,16 @@ MEANINGS = {
     "webhook_not_configured": "The server can't sign webhooks. Leave `webhook_url` out.",
     "worker_lost": "Every allowed attempt ended with a dead or silent worker.",
 }
+# No answer's own, and no job's end: they stand for those below them, or become a warning (s3_not_delivered).
+UNSEEN = (Unavailable, JobError, DeliveryFailed, DeliveryInterrupted)
 START, END = "<!-- table: {} -->\n", "<!-- end of table: {} -->\n"
 
 
 def kinds() -> list[type[ServiceError]]:
     """One class a code, of those that a client can see; the first in the tree where several share one."""
     by_code = {kind.code: kind for kind in reversed([*_tree(ServiceError)]) if kind.__module__ in MODULES}
-    for root in (Unavailable, JobError):  # no answer's own: they stand for those below them
-        by_code.pop(root.code)
+    for kind in UNSEEN:
+        by_code.pop(kind.code)
     return [by_code[code] for code in sorted(by_code)]
 
 
