@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo run test test-mst chaos bench-engine bench-queue bench-backlog lint format reference lock clean
+.PHONY: help demo run test test-mst chaos bench-engine bench-queue bench-backlog bench-gateway lint format reference lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -40,6 +40,9 @@ bench-queue: $(READY) ## The queue against Celery's stock Redis transport
 
 bench-backlog: $(READY) ## What 100,000 waiting jobs cost
 	@$(BIN)/python loadtest/bench_backlog.py $(ARGS)
+
+bench-gateway: $(READY) ## Uploads against a raw copy and a bare handler, and 200 slow clients
+	@$(BIN)/python loadtest/bench_gateway.py $(ARGS)
 
 lint: $(READY) ## Formatting, lint rules and types
 	@$(BIN)/ruff format --check .
