@@ -267,6 +267,10 @@ def run(gib: float, rounds: int) -> list[Goal]:
             service.end()
 
 
+def met(goal: Goal) -> str:
+    return "" if not goal.goal else "yes" if goal.is_met else "NO"
+
+
 def machine() -> str:
     system = f"{platform.system()} {platform.release()}"
     return f"{os.cpu_count()} cores, Python {platform.python_version()}, {system}, commit {commit()}"
@@ -292,7 +296,7 @@ def main() -> int:
         "",
         "| what | measured: median (spread) | goal | met |",
         "|---|---|---|---|",
-        *(f"| {g.what} | {g.shown} | {g.goal} | {'yes' if g.is_met else 'NO'} |" for g in goals),
+        *(f"| {g.what} | {g.shown} | {g.goal} | {met(g)} |" for g in goals),
     ]
     print("\n".join(lines))
     if arguments.keep:
