@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo run test test-mst chaos bench-engine bench-queue bench-backlog bench-gateway lint format reference lock clean
+.PHONY: help demo run test test-mst chaos bench-engine bench-queue bench-backlog bench-gateway lint format reference lock clean test-compose
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -24,6 +24,11 @@ run: $(READY) ## Keep the service up on this machine and print its addresses
 TEST_WORKERS ?= 3
 test: $(READY) ## Run all tests
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(ARGS)
+
+test-compose: $(READY) ## Build and start the CPU stack in containers, kill, restart, look, remove it (needs Docker)
+	@docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1 || \
+		{ echo "test-compose skipped: no container engine with 'docker compose' answers here"; exit 0; }; \
+	TEST_COMPOSE=1 $(BIN)/python -m pytest tests/compose $(ARGS)
 
 test-mst: ## The engine mst on the real package (MST_PYTHON=/path/to/python, docs/engine-mst.md)
 	@test -n "$(MST_PYTHON)" || { echo "error: pass MST_PYTHON=/path/to/python, as docs/engine-mst.md tells" >&2; exit 1; }

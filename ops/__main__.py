@@ -121,9 +121,9 @@ def main() -> int:
 
 def run_command(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.command == "sweeper":
-        from ops.sweeper import run_sweeper  # noqa: PLC0415
+        from ops.sweeper import check_sweeper, run_sweeper  # noqa: PLC0415
 
-        return run_sweeper(settings)
+        return check_sweeper(settings) if arguments.check else run_sweeper(settings)
     if arguments.command == "dead":
         return manage_dead(settings, arguments.action, arguments.task_id)
     if arguments.command == "deliver":
@@ -160,7 +160,8 @@ def parse_arguments() -> argparse.Namespace:
     commands.add_parser("run", help="the whole service on this machine, on embedded parts")
     demo = commands.add_parser("demo", help="start all, transcribe one recording, stop all")
     demo.add_argument("recording", type=Path, help="a WAV file")
-    commands.add_parser("sweeper", help="the sweeper: Celery beat and its small worker")
+    sweeper = commands.add_parser("sweeper", help="the sweeper: Celery beat and its small worker")
+    sweeper.add_argument("--check", action="store_true", help="only say whether one has swept lately")
     dead = commands.add_parser("dead", help="jobs whose every attempt died")
     dead.add_argument("action", choices=["list", "show", "retry", "drop"])
     dead.add_argument("task_id", nargs="?")

@@ -29,9 +29,27 @@ def settings_table() -> str:
     return "\n".join(["| variable | default | allowed | meaning |", "|---|---|---|---|", *rows]) + "\n"
 
 
+COMPOSE = """
+# --- The stacks of compose.cpu.yaml and compose.gpu.yaml alone; docs/operations.md has the others they know.
+
+# Password of the one Redis user; the stacks do not start without it. No blanks.
+#REDIS_PASSWORD=
+
+# Who may see Flower, as name:password; the stacks do not start without it.
+#FLOWER_BASIC_AUTH=
+
+# Address that the gateway's port is bound to.
+#GATEWAY_BIND=127.0.0.1
+"""
+
+
 def env_example() -> str:
     head = "# Copy to .env and uncomment what you change. docs/settings.md tells more.\n"
-    return head + "".join(
+    return head + _settings_example() + COMPOSE
+
+
+def _settings_example() -> str:
+    return "".join(
         f"\n# {field.description}\n#{name.upper()}={_default(field)}\n"
         for name, field in Settings.model_fields.items()
     )

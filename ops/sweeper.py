@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from typing import TYPE_CHECKING
 
 from celery.beat import EmbeddedService
 from celery.signals import setup_logging, worker_ready
 
-from ops.maintenance import Keeper
+from ops.maintenance import GAUGES_KEY, GAUGES_TTL_S, Keeper
 from ops.webhooks import start_webhooks
 from worker.app import MAINTENANCE_QUEUE, create_app
 from worker.cache import require_own_cache
 from worker.logs import configure_logging
-from worker.patience import patiently
+from worker.patience import AWAY, patiently
 from worker.resources import create_cache, create_client
 
 if TYPE_CHECKING:
@@ -64,6 +65,18 @@ def run_sweeper(settings: Settings) -> int:
     worker = app.Worker(hostname=name, pool="solo", queues=[MAINTENANCE_QUEUE], quiet=True)
     worker.start()
     return int(worker.exitcode or 0)
+
+
+def check_sweeper(settings: Settings) -> int:
+    """0 where some sweeper has swept within GAUGES_TTL_S, 1 where not; for a container's health check."""
+    try:
+        has_swept = bool(create_client(settings, timeout_s=5.0).exists(GAUGES_KEY))
+    except AWAY:
+        sys.stderr.write("error: Redis does not answer: see REDIS_URL\n")
+        return 1
+    if not has_swept:
+        sys.stderr.write(f"error: no sweep in the last {GAUGES_TTL_S} s\n")
+    return 0 if has_swept else 1
 
 
 def _every(seconds: float, task: str) -> dict[str, object]:

@@ -1,0 +1,17 @@
+#!/bin/sh
+# Redis as the service needs it: nothing acknowledged is lost (append-only, fsync always), nothing evicted, one
+# user who may do all but administer the server. For compose.*.yaml; REDIS_PASSWORD comes from the environment.
+set -eu
+case "${REDIS_PASSWORD:?}" in
+    *[[:space:]]*) echo "REDIS_PASSWORD must have no blanks" >&2; exit 2 ;;
+esac
+umask 077
+# Behind the minus signs is what could harm the server or others on it; INFO is for Celery and Flower.
+# Nobody can be the user "default", but it must be allowed everything: the server itself is it while it reads its
+# append-only file, and leaves out every transaction that it may not do. Without that a restart loses all jobs.
+cat > /tmp/users.acl <<ACL
+user default off ~* &* +@all
+user service on >$REDIS_PASSWORD ~* &* +@all -@admin -@dangerous +info
+ACL
+exec redis-server --dir /data --appendonly yes --appendfsync always --maxmemory-policy noeviction --save '' \
+    --aclfile /tmp/users.acl

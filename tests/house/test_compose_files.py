@@ -1,0 +1,136 @@
+"""What ships in the compose files: no default password, no port open to others, nothing that runs as root."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from worker.streams.keys import QueueKeys
+from worker.tasks import TRANSCRIBE_QUEUE
+
+ROOT = Path(__file__).parents[2]
+FILES = ["compose.cpu.yaml", "compose.gpu.yaml"]
+SECRETS = ("PASSWORD", "AUTH", "KEY", "TOKEN", "SECRET")
+OWN_IMAGES = {"gateway": "gateway/Dockerfile", "worker": "worker/Dockerfile"}
+
+
+def services(file: str) -> dict[str, dict[str, Any]]:
+    """Each service with what it extends."""
+    content = yaml.safe_load((ROOT / file).read_text())
+    found = {}
+    for name, service in content["services"].items():
+        base = service.get("extends")
+        inherited = services(base["file"])[base["service"]] if base else {}
+        found[name] = {**inherited, **service}
+    return found
+
+
+CASES = [(file, name) for file in FILES for name in services(file)]
+every_service = pytest.mark.parametrize(("file", "name"), CASES)
+
+
+def test_both_stacks_have_the_same_services() -> None:
+    assert set(services(FILES[0])) == set(services(FILES[1]))
+    assert {"redis", "gateway", "worker", "sweeper", "flower"} <= set(services(FILES[0]))
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_secret_has_a_value_or_a_default(file: str) -> None:
+    text = (ROOT / file).read_text()
+    for name, default in re.findall(r"\$\{([A-Z_]+)(:-[^}]*)?", text):
+        if name.endswith(SECRETS):
+            assert not default, f"{name} has a default"
+    for line in text.splitlines():
+        setting = re.match(r"\s*([A-Z_]+): *(\S+)", line)
+        if setting and setting[1].endswith(SECRETS):
+            assert setting[2].startswith("${"), line
+
+
+@every_service
+def test_ports_are_bound_to_loopback_unless_told_otherwise(file: str, name: str) -> None:
+    for port in services(file)[name].get("ports", []):
+        assert re.match(r"\$\{[A-Z]+_BIND:-127\.0\.0\.1\}:", port), port
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_redis_and_the_worker_have_no_port(file: str) -> None:
+    assert "ports" not in services(file)["redis"]
+    assert "ports" not in services(file)["worker"]
+
+
+@every_service
+def test_each_container_may_do_little(file: str, name: str) -> None:
+    service = services(file)[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert "privileged" not in service
+    assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+    assert service["restart"] == "unless-stopped"
+    assert service["mem_limit"]
+    assert service["pids_limit"]
+
+
+@every_service
+def test_nobody_is_root(file: str, name: str) -> None:
+    service = services(file)[name]
+    user = service.get("user")
+    if user is None:
+        built = service.get("build") or {"dockerfile": "gateway/Dockerfile"}
+        user = re.findall(r"^USER (\S+)", (ROOT / built["dockerfile"]).read_text(), re.MULTILINE)[-1]
+    assert user.split(":")[0] not in ("root", "0")
+
+
+@every_service
+def test_each_has_a_health_check(file: str, name: str) -> None:
+    service = services(file)[name]
+    if "healthcheck" not in service:
+        built = service["build"]["dockerfile"]
+        assert re.search(r"^HEALTHCHECK ", (ROOT / built).read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("dockerfile", OWN_IMAGES.values())
+def test_images_are_on_python_and_get_no_settings_file(dockerfile: str) -> None:
+    text = (ROOT / dockerfile).read_text()
+    bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)", text, re.MULTILINE))
+    assert all(base in stages or base.startswith("python:3.12") for base in bases)
+    assert not re.search(r"\.env\b", text)
+    assert (ROOT / ".dockerignore").read_text().splitlines()[1] == "*"
+
+
+def metric_names() -> set[str]:
+    """Those that the exporter's code names, and their parts."""
+    text = (ROOT / "ops/metrics.py").read_text()
+    return set(re.findall(r'"([a-z]+(?:_[a-z0-9]+)+|up|verdict)"', text)) | {"jobs_ended"}
+
+
+@pytest.mark.parametrize("file", ["ops/prometheus/alerts.yml", "ops/grafana/dashboards/transcription.json"])
+def test_alerts_and_dashboard_ask_for_figures_that_there_are(file: str) -> None:
+    asked = set(re.findall(r"transcription_([a-z0-9_]+)", (ROOT / file).read_text()))
+    plain = {re.sub(r"_(bucket|total)$", "", name) for name in asked}
+    assert plain
+    assert plain <= metric_names()
+
+
+def test_every_alert_has_its_entry_in_the_runbook() -> None:
+    rules = yaml.safe_load((ROOT / "ops/prometheus/alerts.yml").read_text())["groups"][0]["rules"]
+    page = (ROOT / "docs/operations.md").read_text()
+    assert [rule["alert"] for rule in rules if f"### {rule['alert']}\n" not in page] == []
+
+
+def test_the_kubernetes_example_is_of_one_piece() -> None:
+    """Its parts name each other, and the streams as the transport names them."""
+    parts = list(yaml.safe_load_all((ROOT / "docs/examples/kubernetes.yaml").read_text()))
+    named = {(part["kind"], part["metadata"]["name"]) for part in parts}
+    scaled = next(part for part in parts if part["kind"] == "ScaledObject")
+    assert ("Deployment", scaled["spec"]["scaleTargetRef"]["name"]) in named
+    streams = {trigger["metadata"]["stream"] for trigger in scaled["spec"]["triggers"]}
+    keys = QueueKeys(TRANSCRIBE_QUEUE)
+    assert streams == {keys.level("high"), keys.main, keys.front}
+    claims = re.findall(r"claimName: (\S+?)}", (ROOT / "docs/examples/kubernetes.yaml").read_text())
+    assert {("PersistentVolumeClaim", claim) for claim in claims} <= named
