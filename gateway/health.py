@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from gateway.services import Services, ServicesOf
 from worker.cache import require_own_cache
 from worker.errors import ServiceError
-from worker.gpu.report import read_reports
+from worker.gpu.report import State, read_reports
 from worker.gpu.verdict import Colour, judge_all
 from worker.heartbeat import live_workers
 from worker.patience import AWAY
@@ -115,7 +115,10 @@ def probe_workers(services: Services) -> str:
     verdict = judge_all(reports, now).verdict
     if reports and verdict.colour is Colour.RED:  # a worker that has just begun has not reported yet
         raise ServiceError("; ".join([f"{verdict.reason}: jobs wait, see GET /gpus", *problems]))
-    return "; ".join([f"{len(workers)} alive", *([verdict.reason] if reports else []), *problems])
+    refusals = [
+        f"{one.worker}: {one.reason}" for one in reports if one.state is State.REFUSING and one.reason
+    ]
+    return "; ".join([f"{len(workers)} alive", *([verdict.reason] if reports else []), *refusals, *problems])
 
 
 PROBES_BY_NAME: dict[str, Probe] = {"redis": probe_redis, "cache": probe_cache, "workers": probe_workers}

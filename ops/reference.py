@@ -32,7 +32,7 @@ def settings_table() -> str:
 COMPOSE = """
 # --- The stacks of compose.cpu.yaml and compose.gpu.yaml alone; docs/operations.md has the others they know.
 
-# Password of the one Redis user; the stacks do not start without it. No blanks.
+# Password of the one Redis user; the stacks do not start without it. Letters, digits and . _ ~ - only.
 #REDIS_PASSWORD=
 
 # Who may see Flower, as name:password; the stacks do not start without it.

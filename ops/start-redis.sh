@@ -3,7 +3,7 @@
 # user who may do all but administer the server. For compose.*.yaml; REDIS_PASSWORD comes from the environment.
 set -eu
 case "${REDIS_PASSWORD:?}" in
-    *[[:space:]]*) echo "REDIS_PASSWORD must have no blanks" >&2; exit 2 ;;
+    *[!A-Za-z0-9._~-]*) echo "REDIS_PASSWORD may have letters, digits and . _ ~ - only: it is part of a URL" >&2; exit 2 ;;
 esac
 umask 077
 # Behind the minus signs is what could harm the server or others on it; INFO is for Celery and Flower.
@@ -13,5 +13,6 @@ cat > /tmp/users.acl <<ACL
 user default off ~* &* +@all
 user service on >$REDIS_PASSWORD ~* &* +@all -@admin -@dangerous +info
 ACL
+# Below the container's limit: a full server refuses writes, and all wait; one that is killed would only be killed again.
 exec redis-server --dir /data --appendonly yes --appendfsync always --maxmemory-policy noeviction --save '' \
-    --aclfile /tmp/users.acl
+    --aclfile /tmp/users.acl --maxmemory "${REDIS_MAXMEMORY:-600mb}"

@@ -131,6 +131,6 @@ def test_the_kubernetes_example_is_of_one_piece() -> None:
     assert ("Deployment", scaled["spec"]["scaleTargetRef"]["name"]) in named
     streams = {trigger["metadata"]["stream"] for trigger in scaled["spec"]["triggers"]}
     keys = QueueKeys(TRANSCRIBE_QUEUE)
-    assert streams == {keys.level("high"), keys.main, keys.front}
+    assert streams == set(keys.readable)
     claims = re.findall(r"claimName: (\S+?)}", (ROOT / "docs/examples/kubernetes.yaml").read_text())
     assert {("PersistentVolumeClaim", claim) for claim in claims} <= named

@@ -30,3 +30,8 @@ def test_the_estimate(position: int, size_bytes: int, workers: int, running: int
 )
 def test_without_a_speed_or_a_worker_there_is_none(changes: dict[str, float], workers: int) -> None:
     assert waiting_eta_s(load(**changes), 1, 100, workers) is None
+
+
+def test_of_recordings_that_are_yet_to_be_fetched_nothing_is_foretold() -> None:
+    assert waiting_eta_s(load(), 1, 0, 1) is None
+    assert waiting_eta_s(load(waiting_bytes=0), 1, 100, 1) is None

@@ -44,10 +44,11 @@ class Load:
 def waiting_eta_s(load: Load, position: int, size_bytes: int, workers: int) -> float | None:
     """Seconds until the job at ``position`` (from 1) has probably ended.
 
-    None before there is a speed to go by, or while there is no worker. The recordings ahead are taken to
-    be as long as those that wait are on average.
+    None before there is a speed to go by, while there is no worker, and where the recording, or all that
+    wait, are yet to be fetched: of those the size is not known. The recordings ahead are taken to be as long
+    as those that wait are on average.
     """
-    if not (load.done_bytes and load.done_seconds and workers and load.waiting):
+    if not (load.done_bytes and load.done_seconds and workers and load.waiting_bytes and size_bytes):
         return None
     average_bytes = load.waiting_bytes / load.waiting
     ahead_bytes = average_bytes * (position - 1 + _HALF_DONE * load.running)
