@@ -48,7 +48,7 @@ def test_an_operator_handles_dead_letters(service: Service, tmp_path: Path) -> N
     script = tmp_path / "script.json"
     script.write_text(json.dumps({"misbehave": "kill", "at": 0.1}))
     service.settings = {"MAX_ATTEMPTS": "1", "ENGINE": "simulated", "SIMULATED_SCRIPT": str(script)}
-    service.start_all()
+    worker = service.start_all()
     retried, dropped = service.submit(), service.submit()
     for task_id in (retried, dropped):
         service.wait_for(task_id, "failed")
@@ -66,12 +66,20 @@ def test_an_operator_handles_dead_letters(service: Service, tmp_path: Path) -> N
     assert dead("show", "no-such-id", status=1) == "error: no dead letter of job no-such-id\n"
 
     dead("drop", dropped)
-    script.write_text("{}")  # children read it when they start: the one that died was the last to misbehave
+    script.write_text("{}")
+    renew_child(service, worker)  # which reads it when it starts
     dead("retry", retried)
     assert service.wait_for(retried, "completed")["attempt"] == 1
     assert service.status(dropped)["status"] == "failed"
     with service.redis.client() as client:
         assert streams.stats(client, TRANSCRIBE_QUEUE).dead == 0
+
+
+def renew_child(service: Service, worker: Process) -> None:
+    loaded = worker.log.count('"engine_chosen"')
+    for child in worker.children():
+        child.kill()
+    service.wait(lambda: worker.log.count('"engine_chosen"') > loaded, 20, "a new child to load its engine")
 
 
 def test_an_engine_that_dies_once_costs_one_attempt(service: Service, tmp_path: Path) -> None:
