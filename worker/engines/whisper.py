@@ -24,7 +24,7 @@ from worker.engines.decoding import Chunk, Decoder
 from worker.engines.protocol import Options, Progress, Transcript
 from worker.engines.sentences import to_sentences
 from worker.engines.voice import FRAME_S, RATE_HZ, load_voice_model, speech_probabilities, speech_stretches
-from worker.engines.whisper_model import BUNDLED, Placement, load, place, share_heaps
+from worker.engines.whisper_model import BUNDLED, Placement, load, place, share_heaps, trim_heaps
 from worker.errors import EngineFailed, EngineUnavailable
 from worker.logs import get_logger
 from worker.sources.pcm import PcmReader
@@ -199,6 +199,7 @@ class _Run:
         if batch.ends_window:
             windows.keep(self.checkpoints, batch.window, batch.until_s, self.language, self._of_window)
             self._of_window = []
+            trim_heaps()
         self.report_done(batch.until_s)
         return phrases
 

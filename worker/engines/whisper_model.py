@@ -75,6 +75,13 @@ def share_heaps() -> None:
         mallopt(_M_ARENA_MAX, 2)
 
 
+def trim_heaps() -> None:
+    """Hand what is free in glibc's heaps back to the system; the pieces add up over hours of speech."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def load(model: str, placement: Placement) -> Any:
     """The faster_whisper.WhisperModel for ``model``. Raises EngineUnavailable, OutOfGpuMemory."""
     found = locate(model)
