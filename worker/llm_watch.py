@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from worker.engines.choice import choose
+from worker.engines.mst.config import is_installed
 from worker.engines.mst.endpoint import Endpoint
 from worker.errors import EngineUnavailable
 from worker.logs import get_logger
@@ -64,7 +65,8 @@ def required_watch(settings: Settings) -> LanguageModelWatch | None:
 
     Raises EngineUnavailable where one is required and none is configured.
     """
-    if not settings.llm_required or choose(settings).name != "mst":
+    may_be_asked = "mst" in settings.job_engines and is_installed()
+    if not settings.llm_required or not (choose(settings).name == "mst" or may_be_asked):
         return None
     endpoint = Endpoint.from_settings(settings)
     if endpoint.provider == "none":

@@ -110,6 +110,12 @@ class TestWatch:
         assert required_watch(settings(**asked, llm_required=True)) is not None
         assert required_watch(settings(engine="whisper", ollama_host="box", llm_required=True)) is None
 
+    @pytest.mark.usefixtures("standin")
+    def test_where_a_job_may_ask_for_it(self) -> None:
+        asked = {"engine": "whisper", "ollama_host": "box", "llm_required": True}
+        assert required_watch(settings(**asked)) is None
+        assert required_watch(settings(**asked, engines_allowed="mst")) is not None
+
     def test_what_is_required_must_be_configured(self) -> None:
         with pytest.raises(EngineUnavailable, match="OLLAMA_HOST"):
             required_watch(settings(engine="mst", llm_required=True))
