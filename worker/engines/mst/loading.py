@@ -7,6 +7,7 @@ import importlib
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -140,7 +141,9 @@ def _only(device: str) -> Iterator[None]:
         yield
 
 
+@cache
 def versions() -> dict[str, str]:
+    """Read once a process: each step asks, and each headline."""
     return {name: _version(name) for name in _PACKAGES}
 
 
