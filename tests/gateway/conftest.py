@@ -51,3 +51,17 @@ def fragile(tmp_path: Path) -> Iterator[Service]:
     service = started(tmp_path)
     yield service
     service.end()
+
+
+@pytest.fixture
+def guarded(shared_guarded: Service) -> Service:
+    """A gateway that knows alice, bob and an operator; which keys are whose, each module says."""
+    with shared_guarded.redis.client() as client:
+        client.flushall()
+    return shared_guarded
+
+
+@pytest.fixture
+def theirs(guarded: Service) -> Iterator[Jobs]:
+    with guarded.redis.client() as client:
+        yield Jobs(client, Cache(guarded.cache))

@@ -21,7 +21,6 @@ from tests.gateway.jobs import Jobs, started, wav
 from tests.gateway.raw import connect, post_head, read_answer
 from tests.support.service import ROOT
 from tests.support.waiting import wait_until
-from worker.cache import Cache
 from worker.jobs import new_task_id
 
 if TYPE_CHECKING:
@@ -45,20 +44,6 @@ def shared_guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
     )
     yield service
     service.end()
-
-
-@pytest.fixture
-def guarded(shared_guarded: Service) -> Service:
-    """A gateway that knows alice, bob and an operator."""
-    with shared_guarded.redis.client() as client:
-        client.flushall()
-    return shared_guarded
-
-
-@pytest.fixture
-def theirs(guarded: Service) -> Iterator[Jobs]:
-    with guarded.redis.client() as client:
-        yield Jobs(client, Cache(guarded.cache))
 
 
 def comparable(answer: httpx.Response) -> tuple[int, str, dict[str, str]]:

@@ -10,7 +10,6 @@ import pytest
 
 from tests.gateway.callers import ALICE, BOB, CLIENT_KEYS, OPERATOR_KEY, OPS, key
 from tests.gateway.jobs import Jobs, started, wav
-from worker.cache import Cache
 from worker.heartbeat import WORKERS_KEY
 
 if TYPE_CHECKING:
@@ -31,19 +30,6 @@ def shared_guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
     service = started(tmp_path_factory.mktemp("listing"), API_KEYS=f"{CLIENT_KEYS},{OPERATOR_KEY}")
     yield service
     service.end()
-
-
-@pytest.fixture
-def guarded(shared_guarded: Service) -> Service:
-    with shared_guarded.redis.client() as client:
-        client.flushall()
-    return shared_guarded
-
-
-@pytest.fixture
-def theirs(guarded: Service) -> Iterator[Jobs]:
-    with guarded.redis.client() as client:
-        yield Jobs(client, Cache(guarded.cache))
 
 
 def page(service: Service, secret: str = ALICE, **params: Any) -> dict[str, Any]:
