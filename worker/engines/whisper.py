@@ -24,7 +24,7 @@ from worker.engines.decoding import Chunk, Decoder
 from worker.engines.protocol import Options, Progress, Transcript
 from worker.engines.sentences import to_sentences
 from worker.engines.voice import FRAME_S, RATE_HZ, load_voice_model, speech_probabilities, speech_stretches
-from worker.engines.whisper_model import BUNDLED, Placement, load, place, share_heaps, trim_heaps
+from worker.engines.whisper_model import BUNDLED, Placement, bound_heaps, load, place, trim_heaps
 from worker.errors import EngineFailed, EngineUnavailable
 from worker.logs import get_logger
 from worker.sources.pcm import PcmReader
@@ -141,7 +141,7 @@ class WhisperEngine:
         return self._loaded
 
     def _load(self) -> _Loaded:
-        share_heaps()
+        bound_heaps()
         try:
             placement = place(self.device, self.compute_type, self.threads, self.batch_size)
             decoder = Decoder(load(self.model, placement), encode_together=placement.is_cuda)

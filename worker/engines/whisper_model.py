@@ -18,6 +18,10 @@ BUNDLED_SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b
 _NEEDED = ("model.bin", "config.json", "tokenizer.json")  # without the last, faster-whisper asks a hub
 _MAX_WORKERS = 4  # each holds its own intermediate values, some 150 MB for the smallest model
 _M_ARENA_MAX = -8  # <malloc.h>
+_M_MMAP_THRESHOLD = -3
+# The encoder's tensors of a chunk (2.3 and 9 MB for the smallest model) come from a heap up to the first
+# figure, the decoder's caches of a batch (18 MB a layer) from the system.
+_MMAP_FROM_BYTES = 8_000_000
 # "CUDA failed with error out of memory"; "cuBLAS failed with status CUBLAS_STATUS_ALLOC_FAILED", and cuDNN's
 _FULL = ("out of memory", "STATUS_ALLOC_FAILED")
 _REMEDY = "set WHISPER_MODEL to a CTranslate2 folder or a name on the hub, or leave it empty for tiny.en"
@@ -64,15 +68,17 @@ def _cuda_devices() -> int:
     return int(ctranslate2.get_cuda_device_count())
 
 
-def share_heaps() -> None:
-    """Let all threads of this process share two of glibc's heaps, as MALLOC_ARENA_MAX=2 would.
+def bound_heaps() -> None:
+    """Let glibc keep less of what is freed; without it the peak grows with the recording. Safe to repeat.
 
-    By default each thread keeps the freed memory of its largest batch to itself: 40 to 100 MB more at the
-    peak, from run to run, and nothing gained. No glibc, no effect. Safe to repeat.
+    By default each thread keeps a heap of its own, and what is freed once, up to 32 MB in a piece, comes from
+    a heap ever after: 100 MB of holes that grow with luck, so with hours. Shared heaps cost nothing; whole
+    pages for each large tensor a tenth of the time (docs/engines.md). No glibc, no effect.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, 2)
+        mallopt(_M_MMAP_THRESHOLD, _MMAP_FROM_BYTES)
 
 
 def trim_heaps() -> None:
