@@ -40,6 +40,9 @@ class Body(Protocol):
 
     def feed(self, block: bytes) -> None: ...
 
+    def flush(self) -> None:
+        """After each few blocks. Raises DiskFull."""
+
     def finish(self) -> None:
         """The body has ended. A recording in it is durable afterwards."""
 
@@ -65,6 +68,8 @@ class RecordingBody:
     def feed(self, block: bytes) -> None:
         """Raises TooLarge, DiskFull."""
         self._recording.write(block)
+
+    def flush(self) -> None:
         self._recording.flush()
 
     def finish(self) -> None:
@@ -90,6 +95,9 @@ class JsonBody:
         self._text += block
         if len(self._text) > LONGEST_JSON_BYTES:
             raise json_too_large()
+
+    def flush(self) -> None:
+        pass
 
     def finish(self) -> None:
         """Raises BadRequest, InvalidRequest."""

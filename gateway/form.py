@@ -81,6 +81,9 @@ class RecordingForm:
         """
         with _malformed_told():
             self._parser.write(block)
+
+    def flush(self) -> None:
+        """Raises DiskFull."""
         self.recording.flush()
 
     def finish(self) -> None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from worker.cache import Cache, JobFolder
 
-BLOCK_BYTES = 256 * 1024
+BLOCK_BYTES = 1024 * 1024  # handed to a thread at once
+SHORT_BYTES = 128 * 1024  # of a body that lies in the kernel before any answer could stop it
 BUFFER_BYTES = 64 * 1024  # for the odd small piece: a whole block passes it by
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 

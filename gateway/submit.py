@@ -10,7 +10,6 @@ import time
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
 from gateway.access import CallerOf
@@ -86,12 +85,16 @@ async def transcribe(
     """Upload a recording, or name its URL; a job is made of it."""
     services.receiver.check(request)
     async with claimed(services.client, caller.name, idempotency_key) as claim:
-        if not claim.is_known:
-            await run_in_threadpool(refuse_early, services, caller.name, declared_bytes(request) or 0)
-        upload = await services.receiver.receive(request, caller.name, hashed=bool(claim.key))
-        request.state.task_id = upload.task_id
-        # In one thread, to its end: a shutdown that cancels this request can't part the steps.
-        task_id = await run_in_threadpool(take, services, upload, caller, claim)
+
+        def admit() -> None:
+            if not claim.is_known:
+                refuse_early(services, caller.name, declared_bytes(request) or 0)
+
+        def accept(upload: Upload) -> str:
+            request.state.task_id = upload.task_id
+            return take(services, upload, caller, claim)
+
+        task_id = await services.receiver.receive(request, admit, accept, caller.name, hashed=bool(claim.key))
     request.state.task_id = task_id
     answer = Accepted(task_id=task_id, status=Status.PENDING, links=links(task_id))
     response.headers["Location"] = answer.links.status

@@ -8,19 +8,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote
-
-import anyio
-from anyio import to_thread
 
 from gateway.bodies import LONGEST_JSON_BYTES, BodyKind, JsonBody, RecordingBody, json_too_large, kind_of
 from gateway.errors import InvalidRequest, UploadStalled
 from gateway.form import RecordingForm, boundary_of, clean_name
 from gateway.job_request import QUERY_FIELDS, repeated_field, unknown_field
 from gateway.outputs import NOWHERE, Outputs
-from gateway.recording import BLOCK_BYTES, RecordingFile, empty, too_large
+from gateway.recording import BLOCK_BYTES, SHORT_BYTES, RecordingFile, empty, too_large
 from worker.errors import BadRequest
 from worker.jobs import new_task_id
 from worker.jobs.record import ANONYMOUS
@@ -36,12 +36,13 @@ if TYPE_CHECKING:
     from gateway.job_request import JobRequest
     from worker.cache import Cache, JobFolder
 
+_Result = TypeVar("_Result")
 FORM_BYTES = 64 * 1024  # what boundaries and part headers may add to the recording
 IDLE_S = 60.0
 # Blocks are written at least so often, whatever their size: the sweeper takes a folder that nobody writes
 # to for a crash's remains.
 WRITE_EVERY_S = 2.0
-WRITERS = 32
+WRITERS, FINISHERS = 32, 16
 NO_RULES = UrlRules(PUBLIC_ONLY)
 
 
@@ -87,7 +88,8 @@ class Receiver:
         self._limit_bytes = limit_bytes
         self._idle_s = idle_s
         # Threads of their own: requests that wait for a frozen Redis must not stop uploads, nor these them.
-        self._threads = anyio.CapacityLimiter(WRITERS)
+        self._writers = ThreadPoolExecutor(WRITERS, "upload")
+        self._finishers = ThreadPoolExecutor(FINISHERS, "accept")
 
     def check(self, request: Request) -> None:
         """Refuse by the headers alone, before the body is read.
@@ -106,35 +108,64 @@ class Receiver:
         task_id = new_task_id()
         self._body(request, RecordingFile(self._cache, self._cache.folder(task_id), self._limit_bytes))
 
-    async def receive(self, request: Request, owner: str = ANONYMOUS, *, hashed: bool = False) -> Upload:
-        """Read the whole body. On any failure, disconnects included, nothing is left of it.
+    async def receive(
+        self,
+        request: Request,
+        admit: Callable[[], None],
+        take: Callable[[Upload], _Result],
+        owner: str = ANONYMOUS,
+        *,
+        hashed: bool = False,
+    ) -> _Result:
+        """Read the whole body, and return what ``take`` makes of the upload.
+
+        On any failure before ``take``, disconnects included, nothing is left. It runs in the thread that
+        made the upload durable, and to its end: a shutdown that cancels this request can't part its steps.
 
         Args:
+            admit: Raises where no upload can be taken. Called in a thread before anything is written, and
+                before a body is read that is not short.
             hashed: Tell the recording's SHA-256, too.
 
         Raises:
-            BadRequest, InvalidRequest, EmptyRecording, TooLarge, UploadStalled, DiskFull, and
-            ClientDisconnect
+            BadRequest, InvalidRequest, EmptyRecording, TooLarge, UploadStalled, DiskFull,
+            ClientDisconnect, and what ``admit`` and ``take`` raise
         """
         task_id = new_task_id()
         folder = self._cache.folder(task_id)
         digest = hashlib.sha256() if hashed else None
         recording = RecordingFile(self._cache, folder, self._limit_bytes, digest)
         body = self._body(request, recording)
-        try:
-            await self._in_thread(self._cache.require_space, declared_bytes(request) or 0)
-            await self._read(request, body, recording)
-            await self._in_thread(body.finish)
+        handover = _Handover(recording)
+        declared = declared_bytes(request)
+        is_short = declared is not None and declared <= SHORT_BYTES
+
+        def begin() -> None:
+            admit()
+            self._cache.require_space(declared or 0)
+
+        def finish(rest: list[bytes]) -> _Result:
+            if is_short:
+                begin()
+            _feed(body, rest)
+            body.finish()
             file_name = body.file_name
             if body.request.url is not None:
                 file_name = self._name_at(body.request.url, owner)
-                await self._in_thread(folder.create)
+                folder.create()
+            sha256 = digest.hexdigest() if digest else ""
+            upload = Upload(task_id, folder, file_name, recording.size_bytes, body.request, sha256)
+            handover.close()
+            return take(upload)
+
+        try:
+            if not is_short:
+                await _in_thread(self._finishers, begin)
+            rest = await self._read(request, body, recording, is_short=is_short)
+            return await _in_thread(self._finishers, finish, rest)
         except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self._in_thread(recording.discard)
+            await asyncio.shield(_in_thread(self._writers, handover.call_off))
             raise
-        sha256 = digest.hexdigest() if digest else ""
-        return Upload(task_id, folder, file_name, recording.size_bytes, body.request, sha256)
 
     def _body(self, request: Request, recording: RecordingFile) -> Body:
         query = query_of(request)
@@ -154,28 +185,78 @@ class Receiver:
         except BadRequest as exc:
             raise InvalidRequest(exc.message, field="url", kind="url") from exc
 
-    async def _read(self, request: Request, body: Body, recording: RecordingFile) -> None:
-        received_bytes = 0
-        async for block in self._blocks(request, recording):
-            received_bytes += len(block)
-            if received_bytes > self._limit_bytes + FORM_BYTES:  # an endless epilogue counts too
-                raise too_large(self._limit_bytes)
-            await self._in_thread(body.feed, block)
+    async def _read(
+        self, request: Request, body: Body, recording: RecordingFile, *, is_short: bool
+    ) -> list[bytes]:
+        """Feed ``body`` block by block, and return the last one; a short body is one.
 
-    async def _blocks(self, request: Request, recording: RecordingFile) -> AsyncIterator[bytes]:
-        """The body in blocks worth a thread's while; the first bytes at once, so that they are judged."""
+        The first bytes are judged at once; then one block is written while the next is read.
+        """
+        received_bytes = 0
         chunks: list[bytes] = []
         size, last = 0, time.monotonic()
-        async for chunk in _unstalled(request, self._idle_s):
-            chunks.append(chunk)
-            size += len(chunk)
-            if size >= BLOCK_BYTES or not recording.is_open or time.monotonic() - last > WRITE_EVERY_S:
-                yield b"".join(chunks)
-                chunks, size, last = [], 0, time.monotonic()
-        yield b"".join(chunks)
+        writing = _done()
+        try:
+            async for chunk in _unstalled(request, self._idle_s):
+                received_bytes += len(chunk)
+                if received_bytes > self._limit_bytes + FORM_BYTES:  # an endless epilogue counts too
+                    raise too_large(self._limit_bytes)
+                chunks.append(chunk)
+                size += len(chunk)
+                is_first = not (is_short or recording.is_open)
+                if is_first or size >= BLOCK_BYTES or time.monotonic() - last > WRITE_EVERY_S:
+                    await writing
+                    writing = _in_thread(self._writers, _feed, body, chunks)
+                    chunks, size, last = [], 0, time.monotonic()
+                if is_first:
+                    await writing
+            await writing
+        finally:
+            writing.cancel()  # nobody will ask for it
+        return chunks
 
-    async def _in_thread(self, call: Callable[..., object], *args: object) -> None:
-        await to_thread.run_sync(call, *args, limiter=self._threads)
+
+class _Handover:
+    """Who answers for an upload: the request that receives it, or, once closed, the job made of it."""
+
+    def __init__(self, recording: RecordingFile) -> None:
+        self._recording = recording
+        self._lock = Lock()
+        self._is_closed = self._is_off = False
+
+    def close(self) -> None:
+        """Raises CancelledError where the request has ended meanwhile; nothing is left then."""
+        with self._lock:
+            self._is_closed = not self._is_off
+        if not self._is_closed:
+            self._recording.discard()
+            raise asyncio.CancelledError
+
+    def call_off(self) -> None:
+        """Leave nothing of the upload, unless it was closed."""
+        with self._lock:
+            self._is_off = not self._is_closed
+        if self._is_off:
+            self._recording.discard()
+
+
+def _feed(body: Body, chunks: list[bytes]) -> None:
+    for chunk in chunks:
+        body.feed(chunk)
+    body.flush()
+
+
+def _in_thread(
+    threads: ThreadPoolExecutor, call: Callable[..., _Result], *args: object
+) -> asyncio.Future[_Result]:
+    """Begin ``call``, with the request's fields in its log; it ends even if the future is cancelled."""
+    return asyncio.get_running_loop().run_in_executor(threads, copy_context().run, call, *args)
+
+
+def _done() -> asyncio.Future[None]:
+    future = asyncio.get_running_loop().create_future()
+    future.set_result(None)
+    return future
 
 
 async def _unstalled(request: Request, idle_s: float) -> AsyncIterator[bytes]:

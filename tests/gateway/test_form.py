@@ -337,7 +337,8 @@ def test_a_disk_that_fills_up_under_way(tmp_path: Path) -> None:
             Cache(self.root, 2**62 if files(self) else 0).require_space(extra_bytes)
 
     form = form_in(FillsUp(tmp_path))
+    form.feed(part(FILE, wav()))
     with pytest.raises(DiskFull):
-        form.feed(part(FILE, wav()))
+        form.flush()
     form.recording.discard()
     assert not list((tmp_path / "jobs").iterdir())

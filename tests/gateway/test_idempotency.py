@@ -200,7 +200,7 @@ def test_a_gateway_that_is_killed_while_it_reads(fragile: Service) -> None:
 
 def test_a_gateway_that_is_killed_while_redis_holds_its_submit(fragile: Service) -> None:
     """Redis is frozen with the accept in its hands; the job that it makes later is the one that is told."""
-    gateway, body = fragile.processes[0], PART_HEAD + wav(1000) + TAIL
+    gateway, body = fragile.processes[0], PART_HEAD + wav(MIB) + TAIL
     with fragile.redis.client() as client:
         other = task_id_of(post(fragile, key="other"))  # Redis knows the script from now on
         with half_sent(fragile, body, 500) as connection:
@@ -213,7 +213,7 @@ def test_a_gateway_that_is_killed_while_redis_holds_its_submit(fragile: Service)
         made = wait_until(lambda: set(waiting(client)) - {other}, 5, "Redis to make the job").pop()
         client.pexpire(LEASE, 1)
         fragile.start_gateway()
-        assert task_id_of(post(fragile, wav(1000))) == made
+        assert task_id_of(post(fragile, wav(MIB))) == made
         assert waiting(client) == [other, made]
         assert folders(fragile) == {other, made}
 

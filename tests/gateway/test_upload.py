@@ -180,7 +180,7 @@ def test_a_full_queue_refuses_before_the_body(limited: Service) -> None:
         full = Jobs(client, Cache(limited.cache))
         ids = [full.wait(), full.wait()]
         with connect(limited) as connection:
-            connection.sendall(post_head("Content-Length: 1000"))
+            connection.sendall(post_head(f"Content-Length: {MIB}"))
             status, text = read_answer(connection)
         assert (status, '"queue_full"' in text, "retry-after: 60" in text) == (503, True, True)
         client.flushall()
@@ -188,12 +188,26 @@ def test_a_full_queue_refuses_before_the_body(limited: Service) -> None:
             full.folder(task_id).remove()
 
 
+def test_a_short_body_is_read_before_it_is_refused_and_not_written(limited: Service) -> None:
+    with limited.redis.client() as client:
+        client.flushall()
+        before = folders(limited)
+        full = Jobs(client, Cache(limited.cache))
+        ids = [full.wait(), full.wait()]
+        answer = post(limited, wav(100))
+        assert (answer.status_code, answer.json()["code"]) == (503, "queue_full")
+        client.flushall()
+        for task_id in ids:
+            full.folder(task_id).remove()
+        assert folders(limited) == before
+
+
 def test_a_queue_that_fills_up_meanwhile_refuses_after_the_body(limited: Service) -> None:
     with limited.redis.client() as client:
         client.flushall()
         before = folders(limited)
         full = Jobs(client, Cache(limited.cache))
-        sent = PART_HEAD + wav(100) + b"\r\n--B--\r\n"
+        sent = PART_HEAD + wav(MIB) + b"\r\n--B--\r\n"
         with connect(limited) as connection:
             connection.sendall(post_head(f"Content-Length: {len(sent)}") + sent[:-1])
             wait_until(lambda: len(folders(limited)) > len(before), 5, "the upload to be under way")
@@ -211,7 +225,7 @@ def test_a_full_disk_refuses_before_the_body(tmp_path: Path) -> None:
     service = started(tmp_path, MIN_FREE_BYTES=str(2**62))
     try:
         with connect(service) as connection:
-            connection.sendall(post_head("Content-Length: 1000"))
+            connection.sendall(post_head(f"Content-Length: {MIB}"))
             status, text = read_answer(connection)
         assert (status, '"disk_full"' in text, "retry-after: 300" in text) == (507, True, True)
         ready = service.http.get("/health/ready").json()
