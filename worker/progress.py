@@ -77,9 +77,11 @@ class Reporter:
         if self._is_due():
             self._write({**self._fields, "moved_at": time.time()})
 
-    def received(self, size_bytes: int) -> None:
-        """The recording is there; its size was unknown until now."""
-        self._write({**self._own_step(FETCH_SHARE), "size_bytes": size_bytes, "stored_bytes": size_bytes})
+    def received(self, size_bytes: int) -> dict[str, Any]:
+        """The recording is there; what the record is to say of it. The caller writes it."""
+        self.current_step = FETCH
+        self._fields = self._own_step(FETCH_SHARE)
+        return {**self._fields, "size_bytes": size_bytes, "stored_bytes": size_bytes}
 
     def limit(self, seconds: float) -> None:
         """The engine begins, and may run so long: the worker's guard kills what runs on."""

@@ -46,6 +46,7 @@ from worker.errors import (
 )
 from worker.jobs import Fence, JobRecord, JobState, MoveOutcome, Priority
 from worker.jobs.options import JobOptions
+from worker.jobs.owners import OwnerBooks
 from worker.logs import get_logger
 from worker.patience import AWAY, is_away, patiently
 from worker.progress import CONVERT, FETCH, Abandoned, Reporter
@@ -145,7 +146,10 @@ class Attempt:
         if not self.url:
             return
         self.reporter.own_steps = (FETCH, CONVERT)
-        if self.folder.input.exists():  # an earlier attempt has brought it
+        if (
+            self.folder.input.exists()
+        ):  # an earlier attempt has brought it, and may not have been able to say so
+            self.keep_books(self.folder.input.stat().st_size)
             return
         from worker.sources.bringing import bring_recording  # noqa: PLC0415  the child's business alone
 
@@ -158,9 +162,16 @@ class Attempt:
             self.reporter.still_fetching,
             self.reporter.fetching,
             self.tools.cache.require_space,
+            patiently(self._room_bytes),
         )
-        self.reporter.received(fetched.size_bytes)
+        self.keep_books(fetched.size_bytes)
         log.info("recording_fetched", size_bytes=fetched.size_bytes, resumed_bytes=fetched.resumed_bytes)
+
+    def keep_books(self, size_bytes: int) -> None:
+        """Note how large the fetched recording is; patiently, since the owner's limits go by it."""
+        fields = self.reporter.received(size_bytes)
+        if not patiently(lambda: self.tools.store.report(self.task_id, self.lease, fields)):
+            raise Abandoned(MoveOutcome.LOST)
 
     def run(self) -> Transcript:
         from worker.sources.convert import convert  # noqa: PLC0415  loads PyAV: in the child only
@@ -297,6 +308,10 @@ class Attempt:
         """Between two tries of an upload."""
         time.sleep(seconds)
         self.reporter.check()
+
+    def _room_bytes(self) -> int | None:
+        books, settings = OwnerBooks(self.tools.client), self.tools.settings
+        return books.room_bytes(self.owner, settings.max_stored_bytes_per_key)
 
     def _check_conversion(self) -> None:
         self.reporter.step(CONVERT)

@@ -156,6 +156,49 @@ def test_servers_that_give_no_recording_end_in_clear_errors(service: Service) ->
     )
 
 
+def test_what_a_key_may_store_bounds_what_is_fetched_for_it(service: Service) -> None:
+    content = silence(MIB)
+    service.settings = {**OPEN, "MAX_ATTEMPTS": "1", "MAX_STORED_BYTES_PER_KEY": str(MIB + MIB // 2)}
+    service.start_all()
+    held = threading.Event()
+    with RawServer([serves(content), drips(head(200, Content_Length=len(content)), b"x", held)]) as server:
+        with service.redis.client() as client:
+            submit(service, server.url())
+            service.wait(lambda: client.hgetall("jobs:stored"), 20, "the first to be in the books")
+            client.hset("jobs:stored", "anonymous", MIB)  # as if it were kept for long
+        code, step, message = error_of(service, submit(service, server.url()))
+        held.set()
+    assert (code, step) == ("source_too_large", "fetch")
+    assert f"larger than the {MIB // 2} bytes" in message
+
+
+def test_a_fetched_recording_is_in_the_books_after_an_outage(service: Service) -> None:
+    content = silence(MIB)
+    rest = threading.Event()
+
+    def reply(_request: Request, sock: socket.socket) -> None:
+        sock.sendall(head(200, Content_Length=len(content)) + content[:-1])
+        rest.wait(30)
+        sock.sendall(content[-1:])
+
+    service.settings = OPEN | {"SIMULATED_SCRIPT": json.dumps({"speed": 4})}
+    worker = service.start_all()
+    with RawServer([reply]) as server, service.redis.client() as client:
+        task_id = submit(service, server.url())
+        folder = service.cache / "jobs" / task_id
+        service.wait((folder / "input.part").exists, 20, "the download to be under way")
+        service.redis.stop()
+        rest.set()
+        service.wait((folder / "input").exists, 10, "the recording to be there")
+        told = len(worker.log)
+        service.wait(lambda: "redis" in worker.log[told:], 20, "the worker to miss the server")
+        service.redis.start()
+        service.wait(
+            lambda: client.hgetall("jobs:stored") == {"anonymous": str(len(content))}, 30, "the books to tell"
+        )
+        assert client.hget(f"job:{task_id}", "size_bytes") == str(len(content))
+
+
 def test_a_busy_server_is_tried_again(service: Service) -> None:
     service.settings = OPEN
     service.start_all()

@@ -48,7 +48,7 @@ def test_a_fetch_is_a_step_of_its_own_and_the_fraction_never_falls(monkeypatch: 
     reporter.still_fetching()
     reporter.fetching(70, None)  # begun anew, of a length that nobody told
     reporter.fetching(100, 100)
-    reporter.received(100)
+    store.reports.append(reporter.received(100))
     reporter.step(CONVERT)
     for fraction in (0.0, 0.5, 1.0):
         reporter.from_engine(Progress("transcribe", 1, 1, fraction))

@@ -71,6 +71,10 @@ class OwnerBooks:
         waiting, stored = pipe.execute()
         return Holdings(waiting, int(stored or 0))
 
+    def room_bytes(self, owner: str, most_bytes: int) -> int | None:
+        """How much more the owner's jobs may hold; None where ``most_bytes`` is 0, no limit."""
+        return max(0, most_bytes - self.holdings(owner).stored_bytes) if most_bytes else None
+
     def usage(self) -> list[Usage]:
         """Of every owner that ever had a job, by name."""
         stored = cast("dict[str, str]", self._client.hgetall(keys.STORED))

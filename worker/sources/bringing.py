@@ -30,9 +30,14 @@ def bring_recording(
     check: Callable[[], None],
     report: Callable[[int, int | None], None],
     require_space: Callable[[int], None],
+    room_bytes: int | None = None,
 ) -> Fetched:
-    """Bring what lies at ``url`` to ``target``, as worker.sources.fetch.fetch does; raises the same."""
-    limits = fetch_limits(settings)
+    """Bring what lies at ``url`` to ``target``, as worker.sources.fetch.fetch does; raises the same.
+
+    Args:
+        room_bytes: What the owner's jobs may still hold; None: as much as one upload.
+    """
+    limits = fetch_limits(settings, room_bytes)
     try:
         place = url_rules(settings).check(url, owner)
     except BadRequest as exc:
@@ -45,9 +50,10 @@ def bring_recording(
     return fetch_object(place, target, limits, reader, check, report, require_space=require_space)
 
 
-def fetch_limits(settings: Settings) -> FetchLimits:
+def fetch_limits(settings: Settings, room_bytes: int | None = None) -> FetchLimits:
+    most_bytes = settings.max_upload_bytes
     return FetchLimits(
-        max_bytes=settings.max_upload_bytes,
+        max_bytes=most_bytes if room_bytes is None else min(most_bytes, room_bytes),
         connect_s=settings.url_connect_s,
         idle_s=settings.url_idle_s,
         total_s=settings.url_total_s,

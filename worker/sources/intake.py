@@ -117,7 +117,7 @@ class Intake:
         if size_bytes > self.limits.max_bytes:
             raise SourceTooLarge(
                 f"the recording is larger than the {self.limits.max_bytes} bytes that are taken: "
-                "send a shorter or a compressed one"
+                "send a shorter or a compressed one, or release jobs that hold your key's share of the store"
             )
 
     def _look_at_disk(self, missing_bytes: int) -> None:
