@@ -12,7 +12,7 @@ from worker.gpu.verdict import Colour, Fleet, judge_all
 
 router = APIRouter(tags=["operator"])
 
-RED: Responses = {503: {"model": Fleet, "description": "Service Unavailable: the verdict is red."}}
+RED: Responses = {503: {"model": Fleet, "description": "Service Unavailable: red; or broker_away."}}
 
 
 @router.get("/gpus", responses=problems() | RED)

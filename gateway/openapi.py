@@ -110,6 +110,9 @@ def _correct(document: dict[str, Any]) -> None:
                     answers[status]["content"] = {MEDIA_TYPE: answers[status]["content"]["application/json"]}
                 elif schema == "HTTPValidationError":
                     del answers[status]  # a task id is any text: one that is no UUID is not found
+    # Where red is no problem of the request: the report itself; Redis away is one.
+    gpus: dict[str, Any] = document["paths"]["/gpus"]["get"]["responses"]["503"]
+    gpus["content"][MEDIA_TYPE] = {"schema": {"$ref": "#/components/schemas/Problem"}}
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
     document["paths"]["/transcribe"]["post"]["responses"]["202"]["links"] = _links(document["paths"])

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.delivery.receivers import Receiver, answer, hang
+from tests.gateway.callers import ALICE, BOB, CLIENT_KEYS, key
 from tests.support.s3_server import S3Server
 from tests.support.service import ROOT, SAMPLE, START_S, Service
 from tests.support.strikes import Gate, Moment
@@ -97,6 +98,33 @@ def require_kept(service: Service, task_id: str, told: str) -> None:
     assert told in warning["reason"]
     assert service.download(task_id).json()["task_id"] == task_id
     service.wait(lambda: len(service.files()) == 1, 10, "nothing but the result to be left here")
+
+
+def test_each_key_has_a_folder_of_its_own(service: Service, s3: S3Server) -> None:
+    service.settings |= {"ENGINE": "simulated", "API_KEYS": CLIENT_KEYS, **s3.settings}
+    service.start_all()
+    made = {}
+    for secret in (ALICE, BOB):
+        with SAMPLE.open("rb") as recording:
+            answer = service.http.post(
+                "/transcribe", files={"file": recording}, data={"s3_path": "one"}, headers=key(secret)
+            )
+        made[secret] = answer.json()["task_id"]
+    for secret, task_id in made.items():
+        service.wait(
+            lambda task_id=task_id, secret=secret: (
+                service.http.get(f"/status/{task_id}", headers=key(secret)).json()["status"] == "completed"
+            ),
+            60,
+            "the job to end",
+        )
+    assert s3.keys() == [
+        f"team/{name}/one.{ending}" for name in ("alice", "bob") for ending in ("json", "md")
+    ]
+    assert json.loads(s3.read("team/bob/one.json"))["task_id"] == made[BOB]
+    alices = {"url": "s3://results/team/alice/one.json"}
+    answer = service.http.post("/transcribe", json=alices, headers=key(BOB))
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
 
 
 @pytest.mark.parametrize("moment", [Moment.KEPT, Moment.HALF_UPLOADED, Moment.UPLOADED, Moment.COMMITTED])
