@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo run test test-mst chaos bench-engine bench-queue bench-backlog bench-gateway lint format reference lock clean test-compose
+.PHONY: help demo run test test-mst chaos bench-engine bench-queue bench-backlog bench-gateway lint audit format reference lock clean test-compose
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -49,10 +49,17 @@ bench-backlog: $(READY) ## What 100,000 waiting jobs cost
 bench-gateway: $(READY) ## Uploads against a raw copy and a bare handler, and 200 slow clients
 	@$(BIN)/python loadtest/bench_gateway.py $(ARGS)
 
-lint: $(READY) ## Formatting, lint rules and types
+lint: $(READY) ## Formatting, lint rules, types and bandit
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/bandit -q -c pyproject.toml -r worker gateway ops
+
+audit: $(READY) ## Known weaknesses of every locked version (needs the package index's database)
+	@mkdir -p var; for lock in requirements.lock worker/requirements-gpu.lock; do \
+		$(BIN)/pip-audit --disable-pip --require-hashes -r $$lock -f json 2>var/audit.log | \
+			$(BIN)/python .ci/audit.py $$lock var/audit.log || exit 1; \
+	done
 
 format: $(READY) ## Format the code and mend what ruff can
 	@$(BIN)/ruff format .

@@ -476,7 +476,7 @@ def retry_delay_s(attempt_number: int) -> float:
     The jitter parts jobs that failed together, for example when the disk filled up.
     """
     delay_s: float = min(RETRY_BASE_S * 2 ** (attempt_number - 1), RETRY_MAX_S)
-    return delay_s * random.uniform(0.75, 1.25)  # noqa: S311  no secret
+    return delay_s * random.uniform(0.75, 1.25)  # noqa: S311  no secret  # nosec B311
 
 
 def repeat_end(attempt: Attempt, record: JobRecord) -> dict[str, Any]:
