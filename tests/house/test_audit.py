@@ -1,4 +1,4 @@
-"""``make audit`` fails for a finding and for anything unclear; it passes unaudited only without a database."""
+"""``make audit`` fails for a finding and anything unclear; unaudited it passes only without a database."""
 
 from __future__ import annotations
 
