@@ -8,6 +8,12 @@ from __future__ import annotations
 
 CLIENT_PAGE = "tests/client/test_client_docs.py"
 COMPOSE = "tests/compose/test_compose_stack.py"
+BACKUP = f"{COMPOSE}::test_a_backup_is_restored"  # it takes these commands from the page
+COPY = (
+    "for volume in redis cache; do docker run --rm --user 0 --entrypoint tar "
+    '-v transcription_$volume:/volume -v "$PWD":/backup \\\n'
+    "    transcription-gateway {} /backup/$volume.tar -C /volume{}; done"
+)
 NEEDS_A_GPU = "because: it needs an NVIDIA GPU, and models from a hub"
 
 COMMANDS = {
@@ -23,6 +29,11 @@ COMMANDS = {
         "because: it needs a Python of its own with the package multistep-transcriber, from its repository"
     ),
     "docker compose -f compose.cpu.yaml up -d --build --wait": COMPOSE,
+    "docker compose stop": BACKUP,
+    "docker compose up -d --wait": BACKUP,
+    "docker compose create": BACKUP,
+    COPY.format("cf", " ."): BACKUP,
+    COPY.format("xf", ""): BACKUP,
     "docker compose -f compose.gpu.yaml build": NEEDS_A_GPU,
     "docker compose -f compose.gpu.yaml run --rm worker prefetch": NEEDS_A_GPU,
     "docker compose -f compose.gpu.yaml run --rm worker doctor": NEEDS_A_GPU,

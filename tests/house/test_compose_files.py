@@ -47,6 +47,15 @@ def test_no_secret_has_a_value_or_a_default(file: str) -> None:
             assert setting[2].startswith("${"), line
 
 
+@pytest.mark.parametrize("file", FILES)
+def test_the_file_of_api_keys_is_a_secret_of_the_gateway_alone(file: str) -> None:
+    content = yaml.safe_load((ROOT / file).read_text())
+    assert content["secrets"] == {"api_keys": {"file": "${API_KEYS_FILE:-/dev/null}"}}
+    assert [name for name, service in services(file).items() if "secrets" in service] == ["gateway"]
+    inside = services(file)["gateway"]["environment"]["API_KEYS_FILE"]
+    assert inside == "${API_KEYS_FILE:+/run/secrets/api_keys}"
+
+
 @every_service
 def test_ports_are_bound_to_loopback_unless_told_otherwise(file: str, name: str) -> None:
     for port in services(file)[name].get("ports", []):
