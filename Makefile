@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo run test test-mst chaos bench-engine bench-queue bench-backlog bench-gateway lint audit format reference lock clean test-compose
+.PHONY: help demo run test test-mst chaos bench-engine bench-queue bench-backlog bench-gateway lint format reference lock clean test-compose
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -55,6 +55,7 @@ lint: $(READY) ## Formatting, lint rules, types and bandit
 	@$(BIN)/mypy
 	@$(BIN)/bandit -q -c pyproject.toml -r worker gateway ops
 
+.PHONY: audit
 audit: $(READY) ## Known weaknesses of every locked version (needs the package index's database)
 	@mkdir -p var; for lock in requirements.lock worker/requirements-gpu.lock; do \
 		$(BIN)/pip-audit --disable-pip --require-hashes -r $$lock -f json 2>var/audit.log | \
