@@ -49,7 +49,7 @@ bench-backlog: $(READY) ## What 100,000 waiting jobs cost
 bench-gateway: $(READY) ## Uploads against a raw copy and a bare handler, and 200 slow clients
 	@$(BIN)/python loadtest/bench_gateway.py $(ARGS)
 
-lint: $(READY) ## Formatting, lint rules, types and bandit
+lint: $(READY) ## Formatting, lint rules and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
