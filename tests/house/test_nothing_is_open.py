@@ -12,6 +12,7 @@ import yaml
 from pydantic import SecretStr
 
 from tests.support.secret_search import CONTENT, FILE_NAMES, SETTING_NAMES
+from worker.app import create_app
 from worker.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +63,13 @@ def test_what_listens_listens_on_loopback(name: str) -> None:
 
 def test_without_keys_others_are_not_let_in() -> None:
     assert Settings.model_fields["allow_anonymous"].default is False
+
+
+def test_nothing_from_the_queue_is_unpickled() -> None:
+    conf = create_app(Settings()).conf
+    assert set(conf.accept_content) == {"json"}
+    assert conf.result_accept_content in (None, ["json"])
+    assert (conf.task_serializer, conf.result_serializer) == ("json", "json")
 
 
 def test_kubernetes_opens_no_port_to_the_outside() -> None:
