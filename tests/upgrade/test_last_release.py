@@ -29,7 +29,7 @@ def test_the_old_worker_does_what_the_new_gateway_accepted(service: Service, old
 
 
 def test_a_job_that_the_old_worker_began_is_ended_by_the_new_one(service: Service, old: Path) -> None:
-    service.settings["SIMULATED_SCRIPT"] = '{"speed": 10}'
+    service.settings["SIMULATED_SCRIPT"] = '{"speed": 0.5}'  # a minute for the sample
     service.root = old
     worker = service.start_all()  # all of it is the last release
     task_id = service.submit()
