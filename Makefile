@@ -53,6 +53,14 @@ lint: $(READY) ## Formatting, lint rules and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/bandit -q -c pyproject.toml -r worker gateway ops
+
+.PHONY: audit
+audit: $(READY) ## Known weaknesses of every locked version (needs the package index's database)
+	@mkdir -p var; for lock in requirements.lock worker/requirements-gpu.lock; do \
+		$(BIN)/pip-audit --disable-pip --require-hashes -r $$lock -f json 2>var/audit.log | \
+			$(BIN)/python .ci/audit.py $$lock var/audit.log || exit 1; \
+	done
 
 format: $(READY) ## Format the code and mend what ruff can
 	@$(BIN)/ruff format .

@@ -47,6 +47,7 @@ from worker.errors import (
 from worker.jobs import Fence, JobRecord, JobState, MoveOutcome, Priority
 from worker.jobs.options import JobOptions
 from worker.jobs.owners import OwnerBooks
+from worker.jobs.record import FORMAT
 from worker.logs import get_logger
 from worker.patience import AWAY, is_away, patiently
 from worker.progress import CONVERT, FETCH, Abandoned, Reporter
@@ -68,6 +69,7 @@ TRANSCRIBE_TASK = "transcribe"
 CELERY_PRIORITY = {Priority.HIGH: 8, Priority.NORMAL: 5, Priority.LOW: 2}
 RETRY_BASE_S = 5
 RETRY_MAX_S = 300
+PARK_S = 15  # until an entry that only a newer release can do comes again
 _PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE})
 
 
@@ -344,10 +346,14 @@ class Attempt:
         return record is not None and all(getattr(record, name) == value for name, value in said.items())
 
 
-def publish(app: Celery, task_id: str, priority: Priority) -> None:
-    """Add the job's entry to the stream; ``register`` has what takes it."""
+def publish(app: Celery, task_id: str, priority: Priority, **options: Any) -> None:
+    """Add the job's entry to the stream; ``register`` has what takes it. ``options`` are Celery's."""
     app.send_task(
-        TRANSCRIBE_TASK, task_id=task_id, queue=TRANSCRIBE_QUEUE, priority=CELERY_PRIORITY[priority]
+        TRANSCRIBE_TASK,
+        task_id=task_id,
+        queue=TRANSCRIBE_QUEUE,
+        priority=CELERY_PRIORITY[priority],
+        **options,
     )
 
 
@@ -383,6 +389,8 @@ def attempt_job(task: Task, attempt: Attempt, max_attempts: int) -> dict[str, An
         return repeat_end(attempt, exc.record)
     except Abandoned as exc:
         outcome = f"abandoned_{exc}"
+        if exc.args[0] is MoveOutcome.NEWER:
+            park(task, attempt)
         leave(attempt, exc)
     except Exception as exc:  # noqa: BLE001  a job's border: whatever went wrong becomes its one error
         error = as_job_error(exc, attempt.reporter.current_step)
@@ -430,6 +438,23 @@ def leave(attempt: Attempt, reason: Abandoned) -> NoReturn:
     raise Ignore from reason
 
 
+def park(task: Task, attempt: Attempt) -> NoReturn:
+    """Put back a job that only a newer release can do, uncounted and untouched.
+
+    Its new entry comes in PARK_S: the jobs behind it run meanwhile, and the next reader may be newer.
+    """
+    try:
+        record = patiently(lambda: attempt.tools.store.get(attempt.task_id))
+        if record is not None:
+            log.error("job_of_newer_format", format=record.format, known_format=FORMAT, again_in_s=PARK_S)
+            publish(task.app, record.id, record.priority, countdown=PARK_S, retries=attempt.number - 1)
+        patiently(lambda: attempt.tools.forget(attempt.task_id))  # that it started
+    except Exception as exc:
+        log.exception("job_not_parked")
+        raise Reject(exc, requeue=True) from exc
+    raise Ignore
+
+
 def as_job_error(exc: Exception, step: str) -> JobError:
     """Any failure as an error that its reader can act on; unforeseen ones keep their text in the log."""
     if isinstance(exc, JobError):
@@ -451,7 +476,7 @@ def retry_delay_s(attempt_number: int) -> float:
     The jitter parts jobs that failed together, for example when the disk filled up.
     """
     delay_s: float = min(RETRY_BASE_S * 2 ** (attempt_number - 1), RETRY_MAX_S)
-    return delay_s * random.uniform(0.75, 1.25)  # noqa: S311  no secret
+    return delay_s * random.uniform(0.75, 1.25)  # noqa: S311  no secret  # nosec B311
 
 
 def repeat_end(attempt: Attempt, record: JobRecord) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def exchange(rules: Rules, call: Call, after_s: float = 0.0) -> Flow[tuple[httpx
     while True:
         outcome = yield Send(call, after_s)
         tries += 1
-        again_s = pause_s(rules.policy, call, outcome, tries=tries, chance=random.random())  # noqa: S311  no secret
+        again_s = pause_s(rules.policy, call, outcome, tries=tries, chance=random.random())  # noqa: S311  no secret  # nosec B311
         if again_s is None or rules.left_s < again_s:
             break
         after_s = again_s

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from ops.stack import free_port
+from tests.docs.pages import blocks, commands
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +28,7 @@ class ComposeStack:
     port: int = field(default_factory=free_port)
     flower_port: int = field(default_factory=free_port)
     password: str = field(default_factory=lambda: secrets.token_urlsafe(16))
+    further: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)  # opens nothing yet
@@ -36,6 +38,7 @@ class ComposeStack:
             "ALLOW_ANONYMOUS": "true",
             "GATEWAY_PORT": self.port,
             "FLOWER_PORT": self.flower_port,
+            **self.further,
         }
         self.settings_file = self.folder / "settings.env"
         self.settings_file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
@@ -56,6 +59,24 @@ class ComposeStack:
         assert not check or done.returncode == 0, f"{arguments}: {done.stderr[-1500:]}"
         return done.stdout
 
+    def run_documented(self, section: str, folder: Path) -> None:
+        """The commands of this section of docs/operations.md, on this stack, in ``folder``."""
+        settings = {
+            "COMPOSE_FILE": str(ROOT / self.file),
+            "COMPOSE_PROJECT_NAME": PROJECT,
+            "COMPOSE_ENV_FILES": str(self.settings_file),
+            "SERVICE_ENV_FILE": str(self.settings_file),
+        }
+        shown = [block for block in blocks("docs/operations.md") if block.section == section]
+        texts = [command.text for block in shown for command in commands(block)]
+        assert texts
+        for text in texts:
+            argv = ["bash", "-e", "-o", "pipefail", "-c", text.replace("transcription_", f"{PROJECT}_")]
+            done = subprocess.run(
+                argv, cwd=folder, env={**os.environ, **settings}, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, f"{text}: {done.stderr[-1500:]}"
+
     def python(self, service: str, code: str, *, check: bool = True) -> str:
         """What a line of Python prints in the service's container."""
         return self.compose("exec", "-T", service, "python", "-c", code, check=check).strip()
@@ -72,7 +93,7 @@ class ComposeStack:
     def fraction(self, task_id: str) -> float:
         return float((self.status(task_id)["progress"] or {"fraction": 0})["fraction"])
 
-    def wait_for(self, task_id: str, status: str, timeout_s: float = 180) -> dict[str, Any]:
+    def wait_for(self, task_id: str, status: str, timeout_s: float = 300) -> dict[str, Any]:
         def reached() -> Any:
             try:
                 found = self.status(task_id)

@@ -26,6 +26,11 @@ for process in pathlib.Path("/proc").glob("[0-9]*"):
     if int(process.name) not in (1, os.getpid()):
         os.kill(int(process.name), signal.SIGKILL)
 """
+COUNT_KEYS = """
+from gateway.keys import load_keys
+from worker.settings import Settings
+print(len(load_keys(Settings())))
+"""
 PYTHON_SERVICES = ("gateway", "worker", "sweeper", "flower")
 
 
@@ -127,6 +132,18 @@ def test_services_are_nobody_and_cannot_change_themselves(stack: ComposeStack, s
         stack.python(service, "open('/app/x', 'w')")
 
 
+def test_the_gateway_reads_the_file_of_api_keys(stack: ComposeStack, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(f"# whose\nalice:{'0' * 64}\n")
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(0o755)
+    guarded = ComposeStack(tmp_path, further={"API_KEYS_FILE": str(keys), "ALLOW_ANONYMOUS": "false"})
+    for one, expected in ((guarded, "1"), (stack, "0")):
+        told = one.compose("run", "--rm", "--no-deps", "-T", "gateway", "python", "-c", COUNT_KEYS)
+        assert told.strip() == expected
+    guarded.http.close()
+
+
 def test_redis_lets_the_service_do_its_work_and_no_more(stack: ComposeStack) -> None:
     ask = "redis-cli --no-auth-warning --user service -a $REDIS_PASSWORD"
 
@@ -137,6 +154,17 @@ def test_redis_lets_the_service_do_its_work_and_no_more(stack: ComposeStack) -> 
     assert "NOPERM" in told(f"{ask} flushall")
     assert "NOPERM" in told(f"{ask} config get dir")
     assert "NOAUTH" in told("redis-cli ping")
+
+
+def test_a_backup_is_restored(stack: ComposeStack, tmp_path: Path) -> None:
+    """By the very commands of docs/operations.md."""
+    task_id = stack.submit(SAMPLE)
+    stack.wait_for(task_id, "completed")
+    stack.run_documented("Backup", tmp_path)
+    stack.compose("down", "-v")
+    stack.run_documented("Restore", tmp_path)
+    assert stack.status(task_id)["status"] == "completed"
+    assert "library" in stack.http.get(f"/download/{task_id}?fmt=txt").text
 
 
 def test_nothing_is_left(stack: ComposeStack) -> None:

@@ -9,9 +9,6 @@ from typing import Any
 import pytest
 import yaml
 
-from worker.streams.keys import QueueKeys
-from worker.tasks import TRANSCRIBE_QUEUE
-
 ROOT = Path(__file__).parents[2]
 FILES = ["compose.cpu.yaml", "compose.gpu.yaml"]
 SECRETS = ("PASSWORD", "AUTH", "KEY", "TOKEN", "SECRET")
@@ -48,6 +45,15 @@ def test_no_secret_has_a_value_or_a_default(file: str) -> None:
         setting = re.match(r"\s*([A-Z_]+): *(\S+)", line)
         if setting and setting[1].endswith(SECRETS):
             assert setting[2].startswith("${"), line
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_file_of_api_keys_is_a_secret_of_the_gateway_alone(file: str) -> None:
+    content = yaml.safe_load((ROOT / file).read_text())
+    assert content["secrets"] == {"api_keys": {"file": "${API_KEYS_FILE:-/dev/null}"}}
+    assert [name for name, service in services(file).items() if "secrets" in service] == ["gateway"]
+    inside = services(file)["gateway"]["environment"]["API_KEYS_FILE"]
+    assert inside == "${API_KEYS_FILE:+/run/secrets/api_keys}"
 
 
 @every_service
@@ -121,16 +127,3 @@ def test_every_alert_has_its_entry_in_the_runbook() -> None:
     rules = yaml.safe_load((ROOT / "ops/prometheus/alerts.yml").read_text())["groups"][0]["rules"]
     page = (ROOT / "docs/operations.md").read_text()
     assert [rule["alert"] for rule in rules if f"### {rule['alert']}\n" not in page] == []
-
-
-def test_the_kubernetes_example_is_of_one_piece() -> None:
-    """Its parts name each other, and the streams as the transport names them."""
-    parts = list(yaml.safe_load_all((ROOT / "docs/examples/kubernetes.yaml").read_text()))
-    named = {(part["kind"], part["metadata"]["name"]) for part in parts}
-    scaled = next(part for part in parts if part["kind"] == "ScaledObject")
-    assert ("Deployment", scaled["spec"]["scaleTargetRef"]["name"]) in named
-    streams = {trigger["metadata"]["stream"] for trigger in scaled["spec"]["triggers"]}
-    keys = QueueKeys(TRANSCRIBE_QUEUE)
-    assert streams == set(keys.readable)
-    claims = re.findall(r"claimName: (\S+?)}", (ROOT / "docs/examples/kubernetes.yaml").read_text())
-    assert {("PersistentVolumeClaim", claim) for claim in claims} <= named

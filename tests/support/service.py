@@ -75,6 +75,7 @@ class Service:
     folder: Path
     settings: dict[str, str] = field(default_factory=dict)
     processes: list[Process] = field(default_factory=list)
+    root: Path = ROOT  # of the release whose processes are started from here on
 
     def __post_init__(self) -> None:
         self.redis = RedisServer(self.folder / "redis").start()
@@ -98,7 +99,7 @@ class Service:
             log_start = log.tell()
             popen = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
-                cwd=ROOT,
+                cwd=self.root,
                 env={**self.environment, **settings},
                 stdout=log,
                 stderr=log,

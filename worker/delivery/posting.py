@@ -69,7 +69,7 @@ class GuardedPost:
     async def _send(self, webhook: Webhook, url: ParsedUrl, addresses: Sequence[Address]) -> Outcome:
         """Try the addresses until one takes the connection."""
         outcome = Outcome(error="name_unknown")
-        async with httpx.AsyncClient(verify=self._trust, trust_env=False, timeout=None) as client:  # noqa: S113  Deliverer limits the whole
+        async with httpx.AsyncClient(verify=self._trust, trust_env=False, timeout=None) as client:  # noqa: S113  Deliverer limits the whole  # nosec B113
             for address in addresses[:_MOST_ADDRESSES]:
                 try:
                     return await _answer(client, _request(client, webhook, url, address))

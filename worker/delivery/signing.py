@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pydantic import SecretStr
 
-SECRET_PREFIX = "whsec_"  # noqa: S105  what a secret begins with, and none itself
+SECRET_PREFIX = "whsec_"  # noqa: S105  what a secret begins with, and none itself  # nosec B105
 TOLERANCE_S = 300
 _MIN_KEY_BYTES, _MAX_KEY_BYTES = 24, 64  # the specification's
 _VERSION = "v1"

@@ -21,3 +21,4 @@ class MoveOutcome(StrEnum):
     ILLEGAL = "illegal"
     LOST = "lost"
     DUPLICATE = "duplicate"
+    NEWER = "newer"

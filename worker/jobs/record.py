@@ -14,6 +14,11 @@ from worker.jobs.states import JobState
 
 ANONYMOUS = "anonymous"  # owner of what is submitted while no API keys are set
 
+# What a job's record asks of whoever works on it. One more whenever a worker that does not know of a change
+# would do the job wrongly; not for a field that it may leave aside. Who only looks on (gateway, sweeper)
+# reads every format: the states, their moves and the fields of this release stay as they are.
+FORMAT = 1
+
 
 def owner_of(record: JobRecord) -> str:
     """Whose job it is, as the part of an object's key that keeps owners apart."""
@@ -36,6 +41,7 @@ class JobRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     id: str
+    format: int = 1  # as what was accepted before formats had numbers
     state: JobState
     owner: str = ANONYMOUS
     source: str = "upload"  # or "url"

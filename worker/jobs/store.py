@@ -11,7 +11,7 @@ from worker.jobs.admission import Admission, OwnerLimits, Verdict
 from worker.jobs.estimate import Counts, Load
 from worker.jobs.moves import Fence, MoveOutcome
 from worker.jobs.priority import Priority, accepted_at, waiting_score
-from worker.jobs.record import ANONYMOUS, JobRecord
+from worker.jobs.record import ANONYMOUS, FORMAT, JobRecord
 from worker.jobs.states import JobState, sources_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class JobStore:
 
         Safe to repeat. With ``once``, another request's job under the same key is never made.
         """
-        books = {"owner": record.owner, "stored_bytes": str(record.size_bytes)}
+        books = {"owner": record.owner, "stored_bytes": str(record.size_bytes), "format": str(FORMAT)}
         fields = {**record.to_hash(), **books, "idempotency": once.key if once else ""}
         args: list[Any] = [
             *(record.id, max_waiting, record.waiting_score, record.size_bytes),
@@ -81,7 +81,7 @@ class JobStore:
         return JobRecord.model_validate(fields) if fields else None
 
     def claim(self, task_id: str, lease: str, *, attempt: int, worker: str, now: float) -> MoveOutcome:
-        """Make the delivery ``lease`` the job's one attempt."""
+        """Make the delivery ``lease`` the job's one attempt; NEWER where this release can't work on it."""
         fields = {"lease": lease, "attempt": attempt, "worker": worker, "started_at": now}
         fresh = {
             "step": "",
@@ -244,10 +244,10 @@ class JobStore:
         self, task_id: str, state: JobState, fence: Fence, lease: str, score: float, fields: dict[str, Any]
     ) -> MoveOutcome:
         sources = "".join(f"{source}," for source in sources_of(state))
-        args: list[Any] = [task_id, state, sources, fence, lease, self._group, score, *_flatten(fields)]
+        head: list[Any] = [task_id, state, sources, fence, lease, self._group, score, FORMAT]
         webhook = [keys.WEBHOOKS_DUE, keys.webhook_key(task_id, state)]
         all_keys = [keys.job_key(task_id), *_MOVE_KEYS, *webhook, keys.CHANGES]
-        return MoveOutcome(self._move(keys=all_keys, args=args))
+        return MoveOutcome(self._move(keys=all_keys, args=[*head, *_flatten(fields)]))
 
     def _removed(self, task_id: str, expired_by: str, owner: str) -> JobRecord | None:
         ends = [keys.webhook_key(task_id, state) for state in (JobState.COMPLETED, JobState.FAILED)]

@@ -186,7 +186,7 @@ def _persist(one_try: Callable[[Intake], None], intake: Intake, watch: Watch) ->
             progressed = intake.part.done_bytes - before >= PROGRESS_BYTES
             failures = 1 if progressed else failures + 1
             # The jitter parts jobs that failed together. It adds: nobody is to come before Retry-After.
-            pause_s = wait_s(failures, exc.retry_after_s, intake.limits) * random.uniform(1, 1.5)  # noqa: S311  no secret
+            pause_s = wait_s(failures, exc.retry_after_s, intake.limits) * random.uniform(1, 1.5)  # noqa: S311  no secret  # nosec B311
             is_long = pause_s >= watch.left_s or (exc.retry_after_s or 0) > intake.limits.longest_pause_s
             if failures >= intake.limits.tries or is_long:
                 raise

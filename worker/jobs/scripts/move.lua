@@ -7,10 +7,12 @@
 --                'take'  ARGV[5] must be held, and the recorded lease be another's that is no longer held
 --                'lost'  the recorded lease must not be held: nobody owns the job
 --                'none'
---       5 lease  6 consumer group  7 score in the target's index  8.. field, value, ...
+--       5 lease  6 consumer group  7 score in the target's index
+--       8 newest format of a record that the caller can work by  9.. field, value, ...
 -- ->    'moved' | 'gone' (no record) | 'ended' (final state) | 'illegal' | 'lost' (the fence)
 --       | 'duplicate' (take: another delivery of this job is being worked on)
-local record = redis.call('HMGET', KEYS[1], 'state', 'lease', 'size_bytes', 'result', 'webhook_url')
+--       | 'newer' (take: the job was accepted by a newer release than the caller's)
+local record = redis.call('HMGET', KEYS[1], 'state', 'lease', 'size_bytes', 'result', 'webhook_url', 'format')
 local state, owner, size, result, url = record[1], record[2], record[3] or 0, record[4] or '', record[5] or ''
 if not state then return 'gone' end
 if state == 'completed' or state == 'failed' then return 'ended' end
@@ -24,13 +26,14 @@ if fence == 'hold' and (owner ~= lease or not held(lease, group)) then return 'l
 if fence == 'take' then
   if not held(lease, group) then return 'lost' end
   if state == 'running' and owner ~= lease and held(owner, group) then return 'duplicate' end
+  if tonumber(record[6] or 1) > tonumber(ARGV[8]) then return 'newer' end
 end
 if fence == 'lost' and owner and held(owner, group) then return 'lost' end
 
 if state == 'waiting' then redis.call('HINCRBY', KEYS[5], 'waiting_bytes', string.format('%.0f', 0 - size)) end
 if ARGV[2] == 'waiting' then redis.call('HINCRBY', KEYS[5], 'waiting_bytes', size) end
 local before = pages(KEYS[1])
-redis.call('HSET', KEYS[1], 'state', ARGV[2], unpack(ARGV, 8))
+redis.call('HSET', KEYS[1], 'state', ARGV[2], unpack(ARGV, 9))
 enter(ARGV[1], before, pages(KEYS[1]))
 for _, index in ipairs({KEYS[2], KEYS[3], KEYS[4]}) do redis.call('ZREM', index, ARGV[1]) end
 local target = {waiting = KEYS[2], running = KEYS[3], completed = KEYS[4], failed = KEYS[4]}
