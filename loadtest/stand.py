@@ -1,0 +1,88 @@
+"""The service that a load run puts load on: a whole local stack, and a server that has recordings."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+from gateway.keys import Role, line_of, new_secret
+from loadtest.recordings import silence
+from ops.stack import Stack
+from worker.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+URL_RECORDING_S = 20
+
+
+@dataclass(frozen=True)
+class Stand:
+    stack: Stack
+    cache: Path
+    workers: int
+    recording_url: str
+    client_key: str
+    operator_key: str
+
+    def pids(self) -> dict[str, list[int]]:
+        """Of each kind of process; a worker's children belong to it."""
+        workers = ["worker", *(f"worker-{number}" for number in range(2, self.workers + 1))]
+        names = {"gateway": ["gateway"], "workers": workers, "redis": ["redis"]}
+        return {kind: [self.stack.child(name).pid for name in named] for kind, named in names.items()}
+
+
+@contextmanager
+def running(folder: Path, workers: int, speed: float) -> Iterator[Stand]:
+    """Started in ``folder``, with the engine ``simulated`` at ``speed`` times real time. Raises StackError."""
+    client, operator = new_secret(), new_secret()
+    keys = [line_of("load", client, Role.CLIENT), line_of("watch", operator, Role.OPERATOR)]
+    places = {"data_dir": folder, "cache_dir": folder / "cache", "gateway_port": 0, "flower_port": 0}
+    environment = {
+        "ENGINE": "simulated",
+        "SIMULATED_SCRIPT": f'{{"speed": {speed}}}',
+        "API_KEYS": ",".join(keys),
+        "URL_ALLOW_HOSTS": "127.0.0.1",
+    }
+    settings = Settings.model_validate(places)  # the local defaults, whatever the environment says
+    stack = Stack(settings, print, private=True, workers=workers, environment=environment)
+    with recordings_server() as url:
+        try:
+            stack.start()
+            yield Stand(stack, folder / "cache", workers, url, client, operator)
+        finally:
+            stack.stop()
+
+
+@contextmanager
+def recordings_server() -> Iterator[str]:
+    """The URL of a recording on loopback."""
+    recording = silence(URL_RECORDING_S)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:  # noqa: N802  the library's name
+            self.send_response(200)
+            self.send_header("Content-Type", "audio/wav")
+            self.send_header("Content-Length", str(len(recording)))
+            self.end_headers()
+            self.wfile.write(recording)
+
+        def log_message(self, *_: Any) -> None:
+            """Silent: hundreds of requests are no news."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/recording.wav"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
