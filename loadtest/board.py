@@ -26,7 +26,7 @@ class Board:
         self._open.append(task_id)
 
     def tell(self, task_id: str, status: str) -> None:
-        """What a user was told. An end is the last word; an earlier state may only be an answer that came late."""
+        """What a user was told. An end is the last word; an earlier state may be an answer that came late."""
         if status not in ENDS:
             return
         known = self.ends.get(task_id)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT_ROUNDS = 3
-STOP_S = 10.0  # in which users finish what they do
+STOP_S = 10  # in which users finish what they do
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ def locust_argv(arguments: argparse.Namespace, folder: Path, locustfile: str, st
         *("--users", str(arguments.users), "--spawn-rate", str(max(1.0, arguments.users / 5))),
         *("--run-time", f"{arguments.seconds}s", "--stop-timeout", str(min(STOP_S, arguments.seconds))),
         *("--step-users", str(arguments.step_users), "--step-seconds", str(arguments.step_seconds)),
+        *("--steps", str(arguments.most_steps)),
         *("--think", str(arguments.think), "--recording-url", stand.recording_url),
         *("--outcome", str(folder / "outcome.json"), *limit),
     ]
@@ -199,6 +200,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--steps", action="store_true", help="only the steps, to the knee")
     add("--step-users", type=int, default=100, help="that each step adds (default %(default)s)")
     add("--step-seconds", type=float, default=20, help="default %(default)s")
+    add("--most-steps", type=int, default=12, help="default %(default)s")
     add("--keep", default="", metavar="NAME", help="measure all, and write loadtest/results/load-NAME.md")
     add("--folder", type=Path, default=None, help="for HTML, CSV and logs (default: a new one in var)")
     return parser.parse_args()

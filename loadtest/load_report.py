@@ -68,7 +68,7 @@ def ends_line(ends: Sequence[Ends]) -> str:
 def step_lines(steps: Sequence[Step], cores: Sequence[Mapping[str, float]], knee: Knee) -> list[str]:
     kinds = list(cores[0]) if cores else []
     return [
-        f"| users | requests a second | p50 ms | p95 ms | failed | {' | '.join(f'{k}, cores' for k in kinds)} |",
+        "| users | requests a second | p50 ms | p95 ms | failed |" + "".join(f" {k}, cores |" for k in kinds),
         "|---|---|---|---|---|" + "---|" * len(kinds),
         *(
             f"| {step.users} | {step.per_s:.0f} | {step.p50_ms:.0f} | {step.p95_ms:.0f} | {step.failures} | "

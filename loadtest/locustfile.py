@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # started from anywhere
 
-from locust import events  # noqa: E402  after the path
+from locust import events
 
-from loadtest.limits import broken_limits  # noqa: E402
-from loadtest.options import add_options, endpoints_of, keep_outcome, limits_of  # noqa: E402
-from loadtest.roles import (  # noqa: E402
+from loadtest.limits import broken_limits
+from loadtest.options import add_options, endpoints_of, keep_outcome, limits_of
+from loadtest.roles import (
     BOARD,
     Downloader,
     LongUploader,

@@ -103,34 +103,26 @@ class UrlSubmitter(Role):
 
 
 class Poller(Role):
-    """Asks again and again, now and then with patience."""
+    """Asks again and again."""
 
     weight = 8
     think_s = (0.5, 1.5)
 
-    @task(9)
+    @task
     def poll(self) -> None:
-        self.ask("/status", "")
-
-    @task(1)
-    def wait_for_news(self) -> None:
-        self.ask(f"/status?wait_s={WAIT_S}", f"?wait_s={WAIT_S}")
-
-    def ask(self, name: str, query: str) -> None:
-        task_id = BOARD.any_open()
-        if task_id:
-            answer = self.client.get(f"/status/{task_id}{query}", name=name)
-            if answer.ok and answer.status_code:
-                BOARD.tell(task_id, answer.json()["status"])
+        ask(self, "/status", "")
 
 
 class Watcher(Role):
-    """Follows a job's events to its end. What is measured is how long the first event takes."""
+    """Stays until there is news: by a job's events to its end, or by long polls.
+
+    Of events it is measured how long the first takes.
+    """
 
     weight = 4
     think_s = (1, 3)
 
-    @task
+    @task(3)
     def watch(self) -> None:
         task_id = BOARD.any_open()
         if not task_id:
@@ -139,14 +131,18 @@ class Watcher(Role):
         with self.client.get(
             f"/events/{task_id}", name="/events", stream=True, catch_response=True
         ) as answer:
-            status = "nothing"
-            for number, status in enumerate(told(answer)):
-                if number == 0:
-                    answer.request_meta["response_time"] = (time.perf_counter() - began) * 1000
+            events = told(answer)
+            first = next(events, "nothing")
+            answer.request_meta["response_time"] = (time.perf_counter() - began) * 1000
+            status = [first, *events][-1]
             if status in ENDS:
                 BOARD.tell(task_id, status)
             else:
-                answer.failure(f"the stream ended behind {status}")
+                answer.failure(f"{answer.status_code}, and the stream ended behind {status}")
+
+    @task(1)
+    def wait_for_news(self) -> None:
+        ask(self, f"/status?wait_s={WAIT_S}", f"?wait_s={WAIT_S}")
 
 
 class Downloader(Role):
@@ -176,6 +172,14 @@ class Operator(Role):
     def look(self) -> None:
         path = random.choice(("/queue", "/jobs", "/usage", "/gpus", "/health/ready"))  # noqa: S311  as above
         self.client.get(path)
+
+
+def ask(user: Role, name: str, query: str) -> None:
+    task_id = BOARD.any_open()
+    if task_id:
+        answer = user.client.get(f"/status/{task_id}{query}", name=name)
+        if answer.ok and answer.status_code:
+            BOARD.tell(task_id, answer.json()["status"])
 
 
 def told(answer: Any) -> Iterator[str]:

@@ -38,7 +38,7 @@ class Stand:
 
 @contextmanager
 def running(folder: Path, workers: int, speed: float) -> Iterator[Stand]:
-    """Started in ``folder``, with the engine ``simulated`` at ``speed`` times real time. Raises StackError."""
+    """Started in ``folder``, the engine ``simulated`` at ``speed`` times real time. Raises StackError."""
     client, operator = new_secret(), new_secret()
     keys = [line_of("load", client, Role.CLIENT), line_of("watch", operator, Role.OPERATOR)]
     places = {"data_dir": folder, "cache_dir": folder / "cache", "gateway_port": 0, "flower_port": 0}
@@ -66,7 +66,7 @@ def recordings_server() -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:  # noqa: N802  the library's name
+        def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Type", "audio/wav")
             self.send_header("Content-Length", str(len(recording)))
