@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -31,6 +33,7 @@ from loadtest.machine import machine
 from loadtest.processor_use import ProcessorUse
 from loadtest.stand import running
 from ops.stack import StackError
+from worker.processes import die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,7 +66,14 @@ def swarm(arguments: argparse.Namespace, folder: Path, locustfile: str) -> Round
         argv = locust_argv(arguments, folder, locustfile, stand)
         keys = {"LOAD_CLIENT_KEY": stand.client_key, "LOAD_OPERATOR_KEY": stand.operator_key}
         with (folder / "locust.log").open("wb") as log:
-            locust = subprocess.Popen(argv, cwd=ROOT, env={**os.environ, **keys}, stdout=log, stderr=log)
+            locust = subprocess.Popen(
+                argv,
+                cwd=ROOT,
+                env={**os.environ, **keys},
+                stdout=log,
+                stderr=log,
+                preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509  two system calls
+            )
             with ProcessorUse({**stand.pids(), "Locust": [locust.pid]}) as cores:
                 status = locust.wait()
         outcome = outcome_of(folder)
@@ -71,6 +81,9 @@ def swarm(arguments: argparse.Namespace, folder: Path, locustfile: str) -> Round
     broken = [*outcome["broken"], *outcome["contradictions"], *ends.findings]
     if status and not broken:
         broken = [f"Locust ended with status {status}: see {folder / 'locust.log'}"]
+    if not broken:  # else they are evidence
+        shutil.rmtree(folder / "stack/cache")
+        shutil.rmtree(folder / "stack/redis")
     return Round(outcome, cores, ends, broken)
 
 
@@ -200,7 +213,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--steps", action="store_true", help="only the steps, to the knee")
     add("--step-users", type=int, default=100, help="that each step adds (default %(default)s)")
     add("--step-seconds", type=float, default=20, help="default %(default)s")
-    add("--most-steps", type=int, default=12, help="default %(default)s")
+    add("--most-steps", type=int, default=20, help="default %(default)s")
     add("--keep", default="", metavar="NAME", help="measure all, and write loadtest/results/load-NAME.md")
     add("--folder", type=Path, default=None, help="for HTML, CSV and logs (default: a new one in var)")
     return parser.parse_args()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,7 @@ def add_options(parser: LocustArgumentParser) -> None:
     parser.add_argument("--p95-ms", type=float, default=None, help="one limit for all endpoints")
     parser.add_argument("--step-users", type=int, default=100, help="users that each step adds")
     parser.add_argument("--step-seconds", type=float, default=20.0)
-    parser.add_argument("--steps", type=int, default=12, help="at most")
+    parser.add_argument("--steps", type=int, default=20, help="at most")
 
 
 def limits_of(options: Any) -> dict[str, float]:
@@ -54,9 +56,14 @@ def keep_outcome(environment: Environment, board: Board, **more: Any) -> None:
     path = getattr(environment.parsed_options, "outcome", "")
     if path:
         endpoints = [asdict(one) for one in endpoints_of(environment)]
-        failures = [
-            f"{one.occurrences} x {one.method} {one.name}: {one.error}"
-            for one in environment.stats.errors.values()
-        ]
+        failures = failures_of(environment)
         text = json.dumps({"endpoints": endpoints, "failures": failures, **board.as_json(), **more}, indent=1)
         Path(path).write_text(text)
+
+
+def failures_of(environment: Environment) -> list[str]:
+    """A line for each kind: Locust counts an answer's code by its URL, which has the job in it."""
+    counts: Counter[str] = Counter()
+    for one in environment.stats.errors.values():
+        counts[f"{one.method} {one.name}: {re.sub(r'URL [^ ]+: ', '', str(one.error))}"] += one.occurrences
+    return [f"{count} x {what}" for what, count in counts.most_common()]

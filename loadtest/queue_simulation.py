@@ -23,7 +23,7 @@ from loadtest.capacity import Demand, Goal, Gpu, gpus_needed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RECORDINGS = 100_000
+RECORDINGS = 500_000
 SEED = 1
 WARM_UP = 0.1  # of the recordings: the queue begins empty
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,10 +31,18 @@ class Stand:
     client_key: str
     operator_key: str
 
+    @property
+    def worker_names(self) -> list[str]:
+        return ["worker", *(f"worker-{number}" for number in range(2, self.workers + 1))]
+
+    def dismiss(self) -> None:
+        """Tell all but Redis to end, all at once; the stack tells them in turn, and waits for each."""
+        for name in ("flower", "sweeper", *self.worker_names, "gateway"):
+            os.kill(self.stack.child(name).pid, signal.SIGTERM)
+
     def pids(self) -> dict[str, list[int]]:
         """Of each kind of process; a worker's children belong to it."""
-        workers = ["worker", *(f"worker-{number}" for number in range(2, self.workers + 1))]
-        names = {"gateway": ["gateway"], "workers": workers, "redis": ["redis"]}
+        names = {"gateway": ["gateway"], "workers": self.worker_names, "redis": ["redis"]}
         return {kind: [self.stack.child(name).pid for name in named] for kind, named in names.items()}
 
 
@@ -53,7 +63,9 @@ def running(folder: Path, workers: int, speed: float) -> Iterator[Stand]:
     with recordings_server() as url:
         try:
             stack.start()
-            yield Stand(stack, folder / "cache", workers, url, client, operator)
+            stand = Stand(stack, folder / "cache", workers, url, client, operator)
+            yield stand
+            stand.dismiss()
         finally:
             stack.stop()
 

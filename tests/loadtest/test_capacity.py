@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from loadtest.capacity import Demand, Goal, Gpu, erlang_c, gpus_needed, main
 from loadtest.queue_simulation import Case, late_wait_s
+from tests.support.service import ROOT
 
 RECORDINGS = 60_000
 # Lengths that hardly differ, differ as exponential ones do, and have a heavy tail; few GPUs and many.
@@ -69,11 +72,19 @@ def test_figures_that_cannot_be_meant_are_named(demand: Demand, gpu: Gpu, goal: 
         gpus_needed(demand, gpu, goal)
 
 
-def test_the_command_tells_the_number(
+def test_the_documented_command_tells_what_is_documented(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["capacity", "--hours", "500", "--speed", "40", "--length-min", "30"])
+    page = (ROOT / "docs/performance.md").read_text()
+    (command, told), *_ = re.findall(r"\$ python -m loadtest\.(capacity .*)\n(.*)\n", page)
+    monkeypatch.setattr("sys.argv", command.split())
     assert main() == 0
-    assert capsys.readouterr().out == (
-        "2 GPUs: in the busiest hour 1.60 are busy (80%), 19 of 20 recordings wait 296 s at most\n"
-    )
+    assert capsys.readouterr().out == f"{told}\n"
+
+
+def test_the_command_names_what_cannot_be_meant(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["capacity", "--hours", "0", "--speed", "40", "--length-min", "30"])
+    assert main() == 2
+    assert capsys.readouterr().err == "error: hours_per_day must be above 0\n"

@@ -11,12 +11,13 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from tests.support.service import ROOT
+from loadtest.ends import judge, list_jobs
+from tests.support.service import ROOT, Service
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SHORT = ["--users", "14", "--seconds", "4", "--think", "0.2", "--workers", "2"]
+SHORT = ["--users", "22", "--seconds", "3", "--think", "0.2", "--workers", "2"]
 
 
 def load(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
@@ -53,6 +54,19 @@ def test_the_steps_end_with_a_knee(tmp_path: Path) -> None:
         10,
         20,
     ]
+
+
+def test_a_lost_job_is_found(tmp_path: Path) -> None:
+    service = Service(tmp_path)
+    try:
+        service.start_gateway()
+        accepted = [service.submit() for _ in range(2)]
+        with service.redis.client() as client:
+            client.delete(f"job:{accepted[0]}")
+        findings = judge(accepted, {}, list_jobs(service.http), {}).findings
+    finally:
+        service.end()
+    assert findings == [f"{accepted[0]}: accepted, but lost", f"{accepted[1]}: has not ended: pending"]
 
 
 def test_the_rules_load_no_gevent() -> None:
