@@ -2,7 +2,7 @@
 
     python -m loadtest.queue_simulation    the formula against it, in 72 cases
 
-Exits with 1 where the formula takes too few GPUs for a case.
+Exits with 1 where the formula takes too few GPUs in more than one case of twenty.
 
 First come, first served: one recording a GPU, as the service does within a priority.
 """
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 RECORDINGS = 500_000
 SEED = 1
+MOST_TOO_FEW = 0.05  # of the cases
 WARM_UP = 0.1  # of the recordings: the queue begins empty
 
 
@@ -104,7 +105,8 @@ def main() -> int:
             print(f"{plan.gpus} by the formula, {fewest} in the simulation: {case}")
     for difference, count in sorted(differences.items()):
         print(f"{difference:+d} GPUs: {count} of {sum(differences.values())} cases")
-    return 1 if min(differences) < 0 else 0
+    too_few = sum(count for difference, count in differences.items() if difference < 0)
+    return 1 if too_few > MOST_TOO_FEW * sum(differences.values()) else 0
 
 
 if __name__ == "__main__":
