@@ -38,14 +38,20 @@ class Knee:
 
 
 def find_knee(steps: Sequence[Step]) -> Knee:
-    """Users think as long however slow the service is, so a served load grows as they do."""
-    last: Step | None = None
-    for step in steps:
+    """The step before two bad ones in a row, or before a bad one at the end: one alone is a burst.
+
+    Users think as long however slow the service is, so a served load grows as they do.
+    """
+    for number, step in enumerate(steps):
         reason = what_is_wrong(steps[0], step)
-        if reason:
-            return Knee(last, f"at {step.users} users {reason}")
-        last = step
-    return Knee(last, "")
+        if reason and all(what_is_wrong(steps[0], one) for one in steps[number + 1 : number + 2]):
+            return Knee(steps[number - 1] if number else None, f"at {step.users} users {reason}")
+    return Knee(steps[-1] if steps else None, "")
+
+
+def is_past_it(steps: Sequence[Step]) -> bool:
+    """Whether the last two were bad: more steps would tell nothing."""
+    return len(steps) > 1 and all(what_is_wrong(steps[0], step) for step in steps[-2:])
 
 
 def what_is_wrong(first: Step, step: Step) -> str:

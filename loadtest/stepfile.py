@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # started from 
 
 from locust import LoadTestShape, events
 
-from loadtest.knee import Step, what_is_wrong
+from loadtest.knee import Step, is_past_it
 from loadtest.limits import WAIT_S
 from loadtest.options import add_options, keep_outcome
 from loadtest.roles import (
@@ -45,13 +45,12 @@ __all__ = [
 ]
 
 SETTLING = 0.4  # of a step, in which its users start and the first answers come: not measured
-MOST_BAD_STEPS = 2
 # Their users wait for workers, or send for long, however good the gateway is: they are load, but not counted.
 SLOW_BY_NATURE = {"/events", f"/status?wait_s={WAIT_S}", "/transcribe (long file)"}
 
 
 class Steps(LoadTestShape):
-    """One more step each --step-seconds; two steps that were not served well end it."""
+    """One more step each --step-seconds; two bad ones in a row end it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,8 +66,7 @@ class Steps(LoadTestShape):
         number = int(self.get_run_time() / self.options.step_seconds)
         while len(self.finished) < number:
             self.finished.append(self._step(len(self.finished)))
-        bad = sum(bool(what_is_wrong(self.finished[0], step)) for step in self.finished)
-        if number >= self.options.steps or bad >= MOST_BAD_STEPS:
+        if number >= self.options.steps or is_past_it(self.finished):
             return None
         starting_s = 0.5 * SETTLING * self.options.step_seconds
         return (number + 1) * self.options.step_users, self.options.step_users / starting_s

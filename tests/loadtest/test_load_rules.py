@@ -8,7 +8,7 @@ import pytest
 
 from loadtest.board import Board
 from loadtest.ends import judge
-from loadtest.knee import Knee, Step, find_knee
+from loadtest.knee import Knee, Step, find_knee, is_past_it
 from loadtest.limits import P95_MS, Endpoint, broken_limits
 
 STATUS = "GET /status"
@@ -26,7 +26,7 @@ def test_a_run_within_its_limits_breaks_none() -> None:
 @pytest.mark.parametrize(
     ("endpoints", "told"),
     [
-        ([endpoint(p95_ms=P95_MS[STATUS] + 1)], "GET /status: p95 251 ms, limit 250 ms"),
+        ([endpoint(p95_ms=P95_MS[STATUS] + 1)], "GET /status: p95 501 ms, limit 500 ms"),
         ([endpoint(failures=6)], "6 of 1000 requests failed, limit 0.5%"),
         ([endpoint(requests=0)], "no request was made"),
         ([], "no request was made"),
@@ -50,13 +50,27 @@ def step(users: int, per_s: float, p95_ms: float = 20, failures: int = 0) -> Ste
     ],
 )
 def test_the_knee_is_the_last_step_that_was_served(third: Step, reason: str) -> None:
-    second = step(200, 190)
-    assert find_knee([step(100, 100), second, third, step(400, 400)]) == Knee(second, reason)
+    first, second = step(100, 100), step(200, 190)
+    fourth = step(400, 400, p95_ms=9000)
+    assert (
+        find_knee([first, second, third, fourth]) == find_knee([first, second, third]) == Knee(second, reason)
+    )
+    assert is_past_it([first, second, third, fourth])
+    assert not is_past_it([first, second, third])
+
+
+def test_one_bad_step_between_good_ones_is_a_burst() -> None:
+    burst, third = step(200, 190, p95_ms=9000), step(300, 300)
+    assert find_knee([step(100, 100), burst, third]) == Knee(third, "")
+    assert not is_past_it([step(100, 100), burst, third])
 
 
 def test_a_load_that_was_served_to_its_end_has_no_knee() -> None:
-    knee = find_knee([step(100, 100), step(200, 199)])
-    assert (knee.step, knee.reason) == (step(200, 199), "")
+    assert find_knee([step(100, 100), step(200, 199)]) == Knee(step(200, 199), "")
+
+
+def test_a_first_step_that_was_too_much_leaves_no_knee() -> None:
+    assert find_knee([step(100, 100, p95_ms=501)]) == Knee(None, "at 100 users p95 is 501 ms")
 
 
 def job(task_id: str, status: str, error: dict[str, str] | None = None) -> dict[str, Any]:
