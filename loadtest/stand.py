@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+from pydantic import SecretStr
+
 from gateway.keys import Role, line_of, new_secret
 from loadtest.recordings import silence
 from ops.stack import Stack
-from worker.settings import Settings
+from worker.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,14 +53,23 @@ def running(folder: Path, workers: int, speed: float) -> Iterator[Stand]:
     """Started in ``folder``, the engine ``simulated`` at ``speed`` times real time. Raises StackError."""
     client, operator = new_secret(), new_secret()
     keys = [line_of("load", client, Role.CLIENT), line_of("watch", operator, Role.OPERATOR)]
-    places = {"data_dir": folder, "cache_dir": folder / "cache", "gateway_port": 0, "flower_port": 0}
+    own = {
+        "data_dir": folder,
+        "cache_dir": folder / "cache",
+        "gateway_host": "127.0.0.1",
+        "gateway_port": 0,
+        "flower_port": 0,
+        "api_keys": SecretStr(""),  # else the stack would make one of its own, and take no other
+        "api_keys_file": "",
+    }
     environment = {
         "ENGINE": "simulated",
         "SIMULATED_SCRIPT": f'{{"speed": {speed}}}',
         "API_KEYS": ",".join(keys),
+        "API_KEYS_FILE": "",
         "URL_ALLOW_HOSTS": "127.0.0.1",
     }
-    settings = Settings.model_validate(places)  # the local defaults, whatever the environment says
+    settings = load_settings().model_copy(update=own)
     stack = Stack(settings, print, private=True, workers=workers, environment=environment)
     with recordings_server() as url:
         try:
