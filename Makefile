@@ -9,10 +9,10 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo run test test-mst chaos bench-engine bench-queue bench-backlog bench-gateway lint format reference lock clean test-compose
+.PHONY: help demo run test test-mst chaos bench-engine bench-queue bench-backlog bench-gateway loadtest loadtest-steps lint format reference lock clean test-compose
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 demo: $(READY) ## Start the whole service, transcribe the sample, print the transcript, stop
 	@$(BIN)/python -m ops demo tests/data/meeting.wav
@@ -48,6 +48,12 @@ bench-backlog: $(READY) ## What 100,000 waiting jobs cost
 
 bench-gateway: $(READY) ## Uploads against a raw copy and a bare handler, and 200 slow clients
 	@$(BIN)/python loadtest/bench_gateway.py $(ARGS)
+
+loadtest: $(READY) ## 100 users of every kind for a minute on a local stack; fails where a limit is broken or a job lost
+	@$(BIN)/python -m loadtest.load $(ARGS)
+
+loadtest-steps: $(READY) ## More and more users, until the service is no longer as good as before
+	@$(BIN)/python -m loadtest.load --steps $(ARGS)
 
 lint: $(READY) ## Formatting, lint rules and types
 	@$(BIN)/ruff format --check .

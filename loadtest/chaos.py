@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
-import io
 import json
 import random
 import re
@@ -24,7 +23,6 @@ import sys
 import tempfile
 import threading
 import time
-import wave
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +31,7 @@ import httpx
 import psutil
 import redis
 
+from loadtest.recordings import silence
 from tests.support.service import ROOT, Service
 from worker import streams
 from worker.app import TRANSCRIBE_QUEUE
@@ -322,15 +321,6 @@ class Clients:
                 self.first_ends[task_id] = answer.json()["status"]
             elif answer.status_code == httpx.codes.NOT_FOUND:
                 self.first_ends[task_id] = "404"
-
-
-def silence(seconds: float) -> bytes:
-    """A WAV of 8 kHz mono: small, and the worker has something to convert."""
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setparams((1, 2, 8_000, 0, "NONE", ""))
-        file.writeframes(bytes(2 * int(8_000 * seconds)))
-    return buffer.getvalue()
 
 
 class Judge:

@@ -22,7 +22,7 @@ from ops.processes import Child
 from worker.processes import describe_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from worker.settings import Settings
@@ -46,10 +46,22 @@ class Stack:
         settings: Addresses and folders come from here; a port of 0 means any free one.
         say: Gets a line for each thing the operator should know.
         private: A Redis of its own, whatever REDIS_URL says.
+        workers: How many; those beyond the first are named worker-2, and so on.
+        environment: Goes before the variables of this process.
     """
 
-    def __init__(self, settings: Settings, say: Callable[[str], None], *, private: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        say: Callable[[str], None],
+        *,
+        private: bool = False,
+        workers: int = 1,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._settings = settings
+        self._workers = workers
+        self._given = dict(environment or {})
         self._say = say
         self._children: list[Child] = []
         self.gateway_port = settings.gateway_port or free_port()
@@ -126,11 +138,15 @@ class Stack:
             raise StackError(f"can't use DATA_DIR {folder}: {exc.strerror}") from exc
 
     def _services(self) -> dict[str, list[str]]:
-        python = sys.executable
+        python, host = sys.executable, socket.gethostname()
         flower = ["-A", "worker", "flower", "--address=127.0.0.1", f"--port={self.flower_port}"]
         return {
             "gateway": [python, "-m", "gateway"],
             "worker": [python, "-m", "worker"],
+            **{
+                f"worker-{number}": [python, "-m", "worker", "--name", f"worker-{number}@{host}"]
+                for number in range(2, self._workers + 1)
+            },
             "sweeper": [python, "-m", "ops", "sweeper"],
             "flower": [python, "-m", "celery", *flower, "--conf=ops/flowerconfig.py"],
         }
@@ -144,7 +160,7 @@ class Stack:
 
     def _start(self, name: str, argv: list[str]) -> None:
         log_path = self._settings.data_dir.absolute() / "log" / f"{name}.log"
-        signals = STOP_SIGNALS.get(name, [(signal.SIGTERM, 10.0)])
+        signals = STOP_SIGNALS.get(name.partition("-")[0], [(signal.SIGTERM, 10.0)])
         # An orphaned Redis writes its last words; the others have nobody left to speak to.
         orphan_signal = signal.SIGTERM if name == "redis" else signal.SIGKILL
         child = Child(name, argv, self._environment(), log_path, signals, orphan_signal)
@@ -154,6 +170,7 @@ class Stack:
     def _environment(self) -> dict[str, str]:
         return {
             **os.environ,
+            **self._given,
             "REDIS_URL": self.redis_url,
             "GATEWAY_HOST": self._settings.gateway_host,
             "GATEWAY_PORT": str(self.gateway_port),
