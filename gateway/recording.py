@@ -46,6 +46,7 @@ class RecordingFile:
         self._limit_bytes = limit_bytes
         self._file: BinaryIO | None = None
         self.size_bytes = 0
+        self._begun_bytes = 0  # of these, given to the disk
 
     @property
     def is_open(self) -> bool:
@@ -67,7 +68,7 @@ class RecordingFile:
                 (self._file or self._opened(len(data))).write(data)
 
     def flush(self) -> None:
-        """Hand what was taken to the disk, and look whether the reserve is still free.
+        """Let the disk begin with what was taken, and look whether the reserve is still free.
 
         Raises:
             DiskFull
@@ -75,6 +76,7 @@ class RecordingFile:
         if self._file is not None:
             with _full_disk_told():
                 self._file.flush()
+                self._begin_writing(self._file.fileno())
             self._cache.require_space()
 
     def finish(self) -> None:
@@ -97,6 +99,16 @@ class RecordingFile:
         if self._file is not None:
             with _full_disk_told(quiet=True):
                 self._file.close()
+
+    def _begin_writing(self, descriptor: int) -> None:
+        """Leave little to the sync at the end, which the client waits for: half a second for each GiB.
+
+        Linux writes out what is dirty in a range that is not needed, without waiting for it, and keeps it
+        in memory until it is written (mm/fadvise.c).
+        """
+        new_bytes = self.size_bytes - self._begun_bytes
+        os.posix_fadvise(descriptor, self._begun_bytes, new_bytes, os.POSIX_FADV_DONTNEED)
+        self._begun_bytes = self.size_bytes
 
     def _opened(self, first_bytes: int) -> BinaryIO:
         self._cache.require_space(first_bytes)
