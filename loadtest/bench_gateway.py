@@ -44,8 +44,9 @@ MOST_WRITTEN = 1.05  # of the recording's bytes
 MOST_HEALTH_MS = 500.0
 SMALL_BYTES, SMALL_ROUNDS, SMALL_UPLOADS, CONNECTIONS = 64 * 1024, 5, 400, 8
 SLOW_CLIENTS, SLOW_PIECE, SLOW_PAUSE_S, HEALTH_S = 200, b"x" * 1024, 0.1, 10.0
-HEAD = b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
-TAIL = b"\r\n--B--\r\n"
+BOUNDARY = f"{'-' * 24}5f6b0d1e2a7c49f3"  # as long as curl's: the search for it depends on that
+HEAD = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'.encode()
+TAIL = f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Goal:
 
 def post_head(size_bytes: int) -> bytes:
     return (
-        "POST /transcribe HTTP/1.1\r\nHost: bench\r\nContent-Type: multipart/form-data; boundary=B\r\n"
+        "POST /transcribe HTTP/1.1\r\nHost: bench\r\n"
+        f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n"
         f"Content-Length: {len(HEAD) + size_bytes + len(TAIL)}\r\n\r\n"
     ).encode()
 
