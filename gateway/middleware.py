@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers, MutableHeaders
 from structlog.contextvars import bound_contextvars
 
-from gateway.problems import respond
+from gateway.problems import error_of, respond
 from worker.cache.folder import is_task_id
 from worker.logs import get_logger
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from gateway.traffic import Tally
 
 log = get_logger(__name__)
 
@@ -45,14 +47,15 @@ DOCS_POLICY = (
 class Envelope:
     """The ASGI middleware itself; one Exchange a request."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, tally: Tally) -> None:
         self._app = app
+        self._tally = tally
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(scope, receive, send)
+        exchange = Exchange(scope, receive, send, self._tally)
         with bound_contextvars(request_id=exchange.request_id):
             await exchange.run(self._app)
 
@@ -60,8 +63,9 @@ class Envelope:
 class Exchange:
     """One request and its response, as they pass."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, tally: Tally) -> None:
         self._scope, self._receive, self._send = scope, receive, send
+        self._tally = tally
         self._headers = Headers(scope=scope)
         self.request_id = request_id_of(self._headers)
         self._began = time.monotonic()
@@ -71,19 +75,24 @@ class Exchange:
         self._duration_ms = 0.0
 
     async def run(self, app: ASGIApp) -> None:
+        self._tally.begin()
         try:
             await app(self._scope, self.receive, self.send)
         except Exception as exc:
             log.exception("request_crashed", route=route_of(self._scope))
+            self._scope.setdefault("state", {})["error_code"] = error_of(exc).code
             if self._status:
                 raise  # the answer is on its way: all that is left is to break the connection
             await respond(exc)(self._scope, self.receive, self.send)
         finally:
+            self._count()
             self._log()
 
     async def receive(self) -> Message:
         message = await self._receive()
-        self._received_bytes += len(message.get("body", b""))
+        size_bytes = len(message.get("body", b""))
+        self._received_bytes += size_bytes
+        self._tally.receive(size_bytes)
         if not message.get("more_body", False):
             self._body_pending = False
         return message
@@ -129,12 +138,18 @@ class Exchange:
         if self._body_pending:
             headers["Connection"] = "close"
 
+    def _count(self) -> None:
+        seconds = time.monotonic() - self._began
+        code = error_code_of(self._scope)
+        self._tally.end(self._scope["method"], route_of(self._scope), self._status, code, seconds)
+
     def _log(self) -> None:
         log.info(
             "request_finished",
             method=self._scope["method"],
             route=route_of(self._scope),
             status=self._status,
+            code=error_code_of(self._scope),
             duration_ms=self._duration_ms,
             task_id=task_id_of(self._scope),
             owner=self._scope.get("state", {}).get("caller"),
@@ -156,6 +171,11 @@ def has_body(headers: Headers) -> bool:
 def route_of(scope: Scope) -> str:
     """The route's template; a path that no route took is the client's text, and is not logged."""
     return getattr(scope.get("route"), "path", "") or "unmatched"
+
+
+def error_code_of(scope: Scope) -> str | None:
+    code: str | None = scope.get("state", {}).get("error_code")
+    return code
 
 
 def task_id_of(scope: Scope) -> str | None:
