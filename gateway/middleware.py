@@ -56,6 +56,7 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         exchange = Exchange(scope, receive, send, self._tally)
+        scope.setdefault("state", {})["request_id"] = exchange.request_id
         with bound_contextvars(request_id=exchange.request_id):
             await exchange.run(self._app)
 
@@ -80,7 +81,7 @@ class Exchange:
             await app(self._scope, self.receive, self.send)
         except Exception as exc:
             log.exception("request_crashed", route=route_of(self._scope))
-            self._scope.setdefault("state", {})["error_code"] = error_of(exc).code
+            self._scope["state"]["error_code"] = error_of(exc).code
             if self._status:
                 raise  # the answer is on its way: all that is left is to break the connection
             await respond(exc)(self._scope, self.receive, self.send)

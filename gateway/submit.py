@@ -92,7 +92,7 @@ async def transcribe(
 
         def accept(upload: Upload) -> str:
             request.state.task_id = upload.task_id
-            return take(services, upload, caller, claim)
+            return take(services, upload, caller, claim, request.state.request_id)
 
         task_id = await services.receiver.receive(request, admit, accept, caller.name, hashed=bool(claim.key))
     request.state.task_id = task_id
@@ -101,7 +101,7 @@ async def transcribe(
     return answer
 
 
-def take(services: Services, upload: Upload, caller: Caller, claim: Claim) -> str:
+def take(services: Services, upload: Upload, caller: Caller, claim: Claim, request_id: str) -> str:
     """Accept the job and publish it; its id, or that of the job that the same request made before.
 
     Raises:
@@ -123,6 +123,7 @@ def take(services: Services, upload: Upload, caller: Caller, claim: Claim) -> st
         options=upload.request.options,
         s3_path=upload.request.s3_path or "",
         webhook_url=upload.request.webhook_url or "",
+        request_id=request_id,
     )
     answer = ask_to_accept(services, record, claim.once(upload.request, upload.sha256))
     admission = answer.admission
@@ -136,6 +137,7 @@ def take(services: Services, upload: Upload, caller: Caller, claim: Claim) -> st
     if not admission:
         raise refusal(admission.verdict)
     if admission.task_id == record.id:
+        log.info("job_accepted", task_id=record.id)
         publish(services, record)
     return admission.task_id
 

@@ -59,7 +59,7 @@ class Reporter:
 
     def step(self, name: str) -> None:
         """Enter one of the service's own steps, or say that it moves on."""
-        self.current_step = name
+        self._enter(name)
         self._write(self._own_step(0.0 if name == FETCH else self._fetch_share))
 
     def fetching(self, done_bytes: int, total_bytes: int | None) -> None:
@@ -91,8 +91,7 @@ class Reporter:
         if self._engine_started is None:
             self._engine_started = time.monotonic()
             self._first_fraction = progress.fraction
-        entered = progress.step != self.current_step
-        self.current_step = progress.step
+        entered = self._enter(progress.step)
         self._total_s = progress.total_s or self._total_s
         elapsed_s = time.monotonic() - self._engine_started
         fraction = round(self._fetch_share + (1 - self._fetch_share) * progress.fraction, 4)
@@ -115,7 +114,7 @@ class Reporter:
 
         The caller writes it, with news that must not get lost. ``check`` writes it again.
         """
-        self.current_step = "deliver"
+        self._enter("deliver")
         last = self._fields.get("step_of", len(self.own_steps)) + 1
         place = {"step": self.current_step, "step_number": last, "step_of": last, "fraction": 1.0}
         self._deadline = None
@@ -130,6 +129,14 @@ class Reporter:
     @property
     def _fetch_share(self) -> float:
         return FETCH_SHARE if FETCH in self.own_steps else 0.0
+
+    def _enter(self, name: str) -> bool:
+        """Whether it is another step than before."""
+        if name == self.current_step:
+            return False
+        self.current_step = name
+        log.info("step_entered", task_id=self.task_id, step=name)  # engines may tell from threads of theirs
+        return True
 
     def _own_step(self, fraction: float) -> dict[str, Any]:
         return {

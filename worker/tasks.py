@@ -135,7 +135,7 @@ class Attempt:
                 "warnings": claimed.warnings,
                 "fraction": 1.0,
             }
-        log.info("job_claimed", worker=self.worker)
+        log.info("job_claimed", worker=self.worker, request_id=claimed.request_id or None)
 
     def admit(self) -> None:
         # Patiently: an outage is no reason to repeat an attempt.

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 # Keys that live as long as the service (docs/architecture.md, docs/streams.md); all others need a TTL.
 LASTING_KEYS = re.compile(
-    r"jobs:(waiting|running|ended|load|stored|audio)|job-measures|workers|cache:id|q:\{\w+\}:\w+(:\w+)?|_kombu\.binding\w*(\..*)?"
+    r"jobs:(waiting|running|ended|load|stored|audio)|job-measures|workers|cache:id|cache-contents|sweeper-counts|"
+    r"gateways|gateway-traffic|q:\{\w+\}:\w+(:\w+)?|_kombu\.binding\w*(\..*)?"
 )
 
 

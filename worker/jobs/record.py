@@ -55,6 +55,7 @@ class JobRecord(BaseModel):
     idempotency: str = ""  # the Redis key that remembers it, where the client gave one
     s3_path: str = ""
     webhook_url: str = Field("", repr=False, exclude=True)  # as url
+    request_id: str = ""  # of the request that made it, for the logs
 
     attempt: int = 0
     lease: str = ""
