@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 import redis.asyncio
 from fastapi import Depends
+from fastapi.concurrency import run_in_threadpool
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 
@@ -80,7 +81,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
             allow_headers=CORS_REQUEST_HEADERS,
             expose_headers=CORS_ANSWER_HEADERS,
         )
-    app.add_middleware(Envelope, tally=app.state.tally)
+    app.add_middleware(Envelope, tally=app.state.tally, tracing=app.state.services.tracing)
     return app
 
 
@@ -100,5 +101,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with reporting(app.state.tally, services.probe):
         yield
     await app.state.changes.close()
+    await run_in_threadpool(services.tracing.close)
     services.client.close()
     services.probe.close()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import redis
 
 from worker.logs import get_logger
 from worker.patience import is_away
+from worker.tracing import Steps
 
 if TYPE_CHECKING:
     from worker.engines.protocol import Progress
@@ -48,6 +49,7 @@ class Reporter:
     publish: Publish
     current_step: str = ""
     own_steps: tuple[str, ...] = (CONVERT,)  # the service's, before the engine's
+    steps: Steps = field(default_factory=Steps)
 
     def __post_init__(self) -> None:
         self._last_report = float("-inf")
@@ -135,6 +137,7 @@ class Reporter:
         if name == self.current_step:
             return False
         self.current_step = name
+        self.steps.enter(name)
         log.info("step_entered", task_id=self.task_id, step=name)  # engines may tell from threads of theirs
         return True
 

@@ -76,6 +76,8 @@ def test_a_grep_of_the_task_id_tells_all_from_the_request_to_the_end(service: Se
     lines = grep(service, task_id)
     claims = [line for line in lines if line["event"] == "job_claimed"]
     assert [(line["attempt"], line["request_id"]) for line in claims] == [(1, REQUEST_ID), (2, REQUEST_ID)]
+    (accepted,) = [line for line in lines if line["event"] == "job_accepted"]
+    assert accepted["request_id"] == REQUEST_ID
     (request,) = [line for line in lines if line.get("method") == "POST"]
     assert (request["request_id"], request["status"]) == (REQUEST_ID, 202)
     steps = [(line["attempt"], line["step"]) for line in lines if line["event"] == "step_entered"]

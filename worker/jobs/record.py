@@ -56,6 +56,7 @@ class JobRecord(BaseModel):
     s3_path: str = ""
     webhook_url: str = Field("", repr=False, exclude=True)  # as url
     request_id: str = ""  # of the request that made it, for the logs
+    traceparent: str = ""  # of the span that its attempts' spans belong under, where traces are made
 
     attempt: int = 0
     lease: str = ""
