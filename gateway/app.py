@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 import redis.asyncio
 from fastapi import Depends
+from fastapi.concurrency import run_in_threadpool
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 
@@ -30,6 +31,7 @@ from gateway.access import identify
 from gateway.changes import Changes
 from gateway.middleware import Envelope
 from gateway.services import REDIS_TIMEOUT_S, Services, create_services
+from gateway.traffic import Tally, reporting
 from worker import __version__
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
     )
     app.state.services = services or create_services(settings)
     app.state.changes = changes_of(settings)
+    app.state.tally = Tally()
     app.state.probe_limiter = anyio.CapacityLimiter(health.PROBES)
     for room in ROOMS:
         app.include_router(room.router, dependencies=[Depends(identify)])
@@ -78,7 +81,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
             allow_headers=CORS_REQUEST_HEADERS,
             expose_headers=CORS_ANSWER_HEADERS,
         )
-    app.add_middleware(Envelope)
+    app.add_middleware(Envelope, tally=app.state.tally, tracing=app.state.services.tracing)
     return app
 
 
@@ -94,8 +97,10 @@ def changes_of(settings: Settings) -> Changes[status.JobStatus]:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    yield
-    await app.state.changes.close()
     services: Services = app.state.services
+    async with reporting(app.state.tally, services.probe):
+        yield
+    await app.state.changes.close()
+    await run_in_threadpool(services.tracing.close)
     services.client.close()
     services.probe.close()

@@ -60,7 +60,9 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, _answer)
 
 
-async def _answer(_request: Request, exc: Exception) -> Response:
+async def _answer(request: Request, exc: Exception) -> Response:
+    if not isinstance(exc, ClientDisconnect):
+        request.state.error_code = error_of(exc).code  # for log and metrics (gateway.middleware)
     return respond(exc)
 
 

@@ -21,6 +21,7 @@ from worker.jobs import JobStore
 from worker.resources import create_cache, create_client, create_store
 from worker.settings import Settings
 from worker.sources.rules import url_rules
+from worker.tracing import Tracing, create_tracing
 
 REDIS_TIMEOUT_S = 2.0
 PROBE_TIMEOUT_S = 1.0
@@ -38,6 +39,7 @@ class Services:
     keys: KeyRing
     failures: FailureLimit  # of the event loop alone
     webhooks: WebhookStore
+    tracing: Tracing
 
 
 def create_services(settings: Settings) -> Services:
@@ -61,6 +63,7 @@ def create_services(settings: Settings) -> Services:
         webhooks=WebhookStore(client),
         keys=load_keys(settings),
         failures=FailureLimit(),
+        tracing=create_tracing(settings, "gateway"),
     )
 
 

@@ -7,7 +7,7 @@ exists whole or not at all.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
@@ -92,8 +92,9 @@ async def transcribe(
 
         def accept(upload: Upload) -> str:
             request.state.task_id = upload.task_id
-            return take(services, upload, caller, claim)
+            return take(services, upload, caller, claim, origin)
 
+        origin = Origin(request.state.request_id, request.state.traceparent)
         task_id = await services.receiver.receive(request, admit, accept, caller.name, hashed=bool(claim.key))
     request.state.task_id = task_id
     answer = Accepted(task_id=task_id, status=Status.PENDING, links=links(task_id))
@@ -101,7 +102,15 @@ async def transcribe(
     return answer
 
 
-def take(services: Services, upload: Upload, caller: Caller, claim: Claim) -> str:
+@dataclass(frozen=True)
+class Origin:
+    """The request that a job comes from: its id in the logs, and its span."""
+
+    request_id: str
+    traceparent: str
+
+
+def take(services: Services, upload: Upload, caller: Caller, claim: Claim, origin: Origin) -> str:
     """Accept the job and publish it; its id, or that of the job that the same request made before.
 
     Raises:
@@ -110,7 +119,16 @@ def take(services: Services, upload: Upload, caller: Caller, claim: Claim) -> st
             and an accepted job without its recording could only fail. If it does exist, the sweeper
             publishes the job; if not, it removes the folder after ORPHAN_GRACE_S.
     """
-    record = JobRecord(
+    span = services.tracing.begin("enqueue", "producer", origin.traceparent, task_id=upload.task_id)
+    try:
+        record = record_of(upload, caller, replace(origin, traceparent=span.traceparent))
+        return accept_once(services, upload, record, claim)
+    finally:
+        span.end()
+
+
+def record_of(upload: Upload, caller: Caller, origin: Origin) -> JobRecord:
+    return JobRecord(
         id=upload.task_id,
         state=JobState.WAITING,
         owner=caller.name,
@@ -123,7 +141,12 @@ def take(services: Services, upload: Upload, caller: Caller, claim: Claim) -> st
         options=upload.request.options,
         s3_path=upload.request.s3_path or "",
         webhook_url=upload.request.webhook_url or "",
+        request_id=origin.request_id,
+        traceparent=origin.traceparent,
     )
+
+
+def accept_once(services: Services, upload: Upload, record: JobRecord, claim: Claim) -> str:
     answer = ask_to_accept(services, record, claim.once(upload.request, upload.sha256))
     admission = answer.admission
     if admission is None or (answer.is_late and not admission):
@@ -136,6 +159,7 @@ def take(services: Services, upload: Upload, caller: Caller, claim: Claim) -> st
     if not admission:
         raise refusal(admission.verdict)
     if admission.task_id == record.id:
+        log.info("job_accepted", task_id=record.id, request_id=record.request_id)
         publish(services, record)
     return admission.task_id
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import states as celery_states
 
+from ops import keeping
 from worker import streams
 from worker.app import MAINTENANCE_QUEUE, TRANSCRIBE_QUEUE
 from worker.cache import remove_expired, remove_orphans, remove_strays
@@ -59,15 +60,27 @@ class Keeper:
         self.return_lost()
         self.bury_dead()
         self.publish_gauges()
+        keeping.count(self.client, {"sweep": 1})
 
     def repair(self) -> None:
         """Every half minute or so: jobs without an entry, files without a job, expired jobs."""
-        self.republish_missing()
+        republished = self.republish_missing()
         remove_expired(self.cache, self.store, time.time(), self.forget)
-        remove_orphans(self.cache, self.store, self.settings.orphan_grace_s)
-        remove_strays(self.cache, self.store)
+        orphans = remove_orphans(self.cache, self.store, self.settings.orphan_grace_s)
+        strays = remove_strays(self.cache, self.store)
         self.drop_dead_of_gone()
-        self.drop_entries_of_gone()
+        dropped = self.drop_entries_of_gone()
+        stuck = sum(self.cache.folder(task_id).path.exists() for task_id in orphans)
+        done = {
+            "repair": 1,
+            "entry_republished": len(republished),
+            "entry_dropped": len(dropped),
+            "orphan_removed": len(orphans) - stuck,
+            "strays_removed": len(strays),
+        }
+        keeping.count(self.client, done)
+        keeping.note_repair(self.client, time.time(), stuck)
+        keeping.look_at_cache(self.client, self.cache, time.time())
 
     def reclaim(self) -> None:
         """Give the entries of silent workers to others."""
@@ -87,6 +100,7 @@ class Keeper:
             record = self.store.get(task_id)
             if record and self.store.wait_again(record, fence=Fence.LOST) is MoveOutcome.MOVED:
                 log.warning("attempt_lost", task_id=task_id, worker=record.worker, attempt=record.attempt)
+                keeping.count(self.client, {"attempt_lost": 1})
 
     def bury_dead(self) -> None:
         """Fail the jobs whose attempts all died; their entries stay in the dead-letter stream."""
@@ -123,18 +137,20 @@ class Keeper:
             if entry.task_id not in known:
                 streams.drop_dead(self.client, TRANSCRIBE_QUEUE, entry.entry_id)
 
-    def drop_entries_of_gone(self) -> None:
+    def drop_entries_of_gone(self) -> set[str]:
         """Delete what waits in the queue for jobs that are gone; a worker would only pass over it.
 
         A record is written before its entry, so an entry without a record has lost it.
         """
         counts = self.store.counts()
         if streams.entry_count(self.client, TRANSCRIBE_QUEUE) <= counts.waiting + counts.running:
-            return
-        for task_id in streams.drop_tasks(
+            return set()
+        dropped = streams.drop_tasks(
             self.client, TRANSCRIBE_QUEUE, lambda task_ids: task_ids - self.store.known(task_ids)
-        ):
+        )
+        for task_id in dropped:
             log.info("entry_dropped", task_id=task_id)
+        return dropped
 
     def publish_gauges(self) -> None:
         counts = self.store.counts()
@@ -145,6 +161,7 @@ class Keeper:
             "dead": streams.stats(self.client, TRANSCRIBE_QUEUE).dead,
             "oldest_waiting_age_s": round(time.time() - oldest, 1) if oldest else 0,
             "cache_free_bytes": self.cache.free_bytes(),
+            "cache_disk_bytes": self.cache.disk_bytes(),
             "at": round(time.time(), 1),
         }
         pipe = self.client.pipeline(transaction=True)
@@ -175,6 +192,7 @@ class Keeper:
             self._settle_ended(dead, record)
             return
         log.error("job_dead", task_id=dead.task_id, attempts=dead.attempts, why=dead.why, outcome=outcome)
+        keeping.count(self.client, {"job_dead": 1})
         if outcome in {MoveOutcome.MOVED, MoveOutcome.ENDED}:
             self.app.backend.mark_as_failure(dead.task_id, WorkerLost(message))
 

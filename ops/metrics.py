@@ -8,16 +8,17 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
-from ops.maintenance import GAUGES_KEY
+from ops.families import PREFIX, cumulative, gauge, labelled_counter, labelled_gauge
+from ops.service_metrics import gateway_metrics, keeping_metrics, queue_metrics, sweep_metrics
 from worker.gpu.report import read_reports
 from worker.gpu.verdict import Colour, judge_all
 from worker.logs import configure_logging, get_logger
-from worker.measures import BOUNDS, INF, SUM, Sample, read_samples
+from worker.measures import BOUNDS, SUM, Sample, read_samples
 from worker.patience import AWAY
 from worker.resources import create_client, create_store
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-PREFIX = "transcription"
 LEVELS = {Colour.GREEN: 0, Colour.AMBER: 1, Colour.RED: 2}
 DEVICE_GAUGES: dict[str, tuple[str, Callable[[DeviceReport], float | None]]] = {
     "gpu_memory_total_bytes": ("The device's memory.", lambda device: device.total_bytes),
@@ -80,6 +80,10 @@ class Collector:
             *fleet_metrics(fleet),
             *device_metrics(fleet),
             *job_metrics(read_samples(self._client)),
+            *queue_metrics(self._client),
+            *sweep_metrics(self._client),
+            *keeping_metrics(self._client, self._store.expiry(), now),
+            *gateway_metrics(self._client, now),
         ]
 
     def _queue(self, now: float) -> Iterator[Metric]:
@@ -91,11 +95,6 @@ class Collector:
         yield gauge("jobs_running", "Jobs that run.", counts.running)
         oldest_s = max(0.0, now - counts.oldest_waiting) if counts.oldest_waiting else 0.0
         yield gauge("jobs_oldest_waiting_seconds", "Age of the job that has waited longest.", oldest_s)
-        swept: Any = self._client.hgetall(GAUGES_KEY)
-        if swept:  # gone, where no sweeper runs
-            yield gauge("dead_letters", "Jobs whose every attempt died.", float(swept["dead"]))
-            yield gauge("cache_free_bytes", "Free on the cache's disk.", float(swept["cache_free_bytes"]))
-            yield gauge("last_sweep_timestamp_seconds", "When a sweeper last swept.", float(swept["at"]))
 
 
 def fleet_metrics(fleet: Fleet) -> Iterator[Metric]:
@@ -104,13 +103,15 @@ def fleet_metrics(fleet: Fleet) -> Iterator[Metric]:
     admitted = labelled_gauge("worker_admitted", "Whether it would take a job, were it idle.", ["worker"])
     busy = labelled_gauge("worker_busy", "Whether it works on a job.", ["worker"])
     loaded = labelled_gauge("worker_model_loaded", "Whether its model is in memory.", ["worker"])
+    failed = labelled_counter("worker_attempts_failed", "Attempts that failed, since it started.", ["worker"])
     for one in fleet.workers:
         labels = [one.report.worker]
+        failed.add_metric(labels, one.report.attempts_failed)
         verdicts.add_metric(labels, LEVELS[one.verdict.colour])
         admitted.add_metric(labels, one.report.admitted)
         busy.add_metric(labels, one.report.job is not None)
         loaded.add_metric(labels, one.report.model_loaded)
-    yield from (verdicts, admitted, busy, loaded)
+    yield from (verdicts, admitted, busy, loaded, failed)
 
 
 def device_metrics(fleet: Fleet) -> Iterator[Metric]:
@@ -149,26 +150,8 @@ def histogram(measure: str, name: str, meaning: str, samples: Sequence[Sample]) 
         if one.measure == measure:
             series[one.engine, one.device][one.bound] = one.value
     for labels, counts in series.items():
-        metric.add_metric(labels, cumulative(measure, counts), sum_value=counts.get(SUM, 0.0))
+        metric.add_metric(labels, cumulative(BOUNDS[measure], counts), sum_value=counts.get(SUM, 0.0))
     return metric
-
-
-def cumulative(measure: str, counts: dict[str, float]) -> list[tuple[str, float]]:
-    """Prometheus' buckets, each with all that is below its bound."""
-    total = 0.0
-    buckets = []
-    for bound in [*(f"{bound:g}" for bound in BOUNDS[measure]), INF]:
-        total += counts.get(bound, 0.0)
-        buckets.append((bound, total))
-    return buckets
-
-
-def gauge(name: str, meaning: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"{PREFIX}_{name}", meaning, value=value)
-
-
-def labelled_gauge(name: str, meaning: str, labels: list[str]) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"{PREFIX}_{name}", meaning, labels=labels)
 
 
 def run_exporter(settings: Settings) -> int:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 START_TIMEOUT_S = 90.0
 POLL_S = 0.2
+SAVE_FLOWER = "--state_save_interval=10000"  # ms
 STOP_SIGNALS = {
     "gateway": [(signal.SIGTERM, 35.0)],  # it lets uploads finish for 30 s
     "worker": [(signal.SIGTERM, 10.0), (signal.SIGQUIT, 5.0)],  # then the job goes back, uncounted
@@ -140,6 +141,8 @@ class Stack:
     def _services(self) -> dict[str, list[str]]:
         python, host = sys.executable, socket.gethostname()
         flower = ["-A", "worker", "flower", "--address=127.0.0.1", f"--port={self.flower_port}"]
+        # So that it remembers its tasks when it is started again, however it ended.
+        kept = ["--persistent=True", f"--db={self._settings.data_dir.absolute() / 'flower'}", SAVE_FLOWER]
         return {
             "gateway": [python, "-m", "gateway"],
             "worker": [python, "-m", "worker"],
@@ -148,7 +151,7 @@ class Stack:
                 for number in range(2, self._workers + 1)
             },
             "sweeper": [python, "-m", "ops", "sweeper"],
-            "flower": [python, "-m", "celery", *flower, "--conf=ops/flowerconfig.py"],
+            "flower": [python, "-m", "celery", *flower, *kept, "--conf=ops/flowerconfig.py"],
         }
 
     def _start_redis(self) -> None:

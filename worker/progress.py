@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import redis
 
 from worker.logs import get_logger
 from worker.patience import is_away
+from worker.tracing import Steps
 
 if TYPE_CHECKING:
     from worker.engines.protocol import Progress
@@ -48,6 +49,7 @@ class Reporter:
     publish: Publish
     current_step: str = ""
     own_steps: tuple[str, ...] = (CONVERT,)  # the service's, before the engine's
+    steps: Steps = field(default_factory=Steps)
 
     def __post_init__(self) -> None:
         self._last_report = float("-inf")
@@ -59,7 +61,7 @@ class Reporter:
 
     def step(self, name: str) -> None:
         """Enter one of the service's own steps, or say that it moves on."""
-        self.current_step = name
+        self._enter(name)
         self._write(self._own_step(0.0 if name == FETCH else self._fetch_share))
 
     def fetching(self, done_bytes: int, total_bytes: int | None) -> None:
@@ -91,8 +93,7 @@ class Reporter:
         if self._engine_started is None:
             self._engine_started = time.monotonic()
             self._first_fraction = progress.fraction
-        entered = progress.step != self.current_step
-        self.current_step = progress.step
+        entered = self._enter(progress.step)
         self._total_s = progress.total_s or self._total_s
         elapsed_s = time.monotonic() - self._engine_started
         fraction = round(self._fetch_share + (1 - self._fetch_share) * progress.fraction, 4)
@@ -115,7 +116,7 @@ class Reporter:
 
         The caller writes it, with news that must not get lost. ``check`` writes it again.
         """
-        self.current_step = "deliver"
+        self._enter("deliver")
         last = self._fields.get("step_of", len(self.own_steps)) + 1
         place = {"step": self.current_step, "step_number": last, "step_of": last, "fraction": 1.0}
         self._deadline = None
@@ -130,6 +131,15 @@ class Reporter:
     @property
     def _fetch_share(self) -> float:
         return FETCH_SHARE if FETCH in self.own_steps else 0.0
+
+    def _enter(self, name: str) -> bool:
+        """Whether it is another step than before."""
+        if name == self.current_step:
+            return False
+        self.current_step = name
+        self.steps.enter(name)
+        log.info("step_entered", task_id=self.task_id, step=name)  # engines may tell from threads of theirs
+        return True
 
     def _own_step(self, fraction: float) -> dict[str, Any]:
         return {

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from celery.signals import setup_logging
+from celery.signals import setup_logging, worker_process_shutdown
 
 from worker import streams
 from worker.app import TRANSCRIBE_QUEUE, create_app
@@ -67,6 +67,7 @@ def run_worker(settings: Settings, post: Post) -> int:
     child = Child()
     tools = tools_of(app)
     tools.child = child
+    worker_process_shutdown.connect(lambda **_: tools.tracing.close(), weak=False)  # the child's last spans
     prepare_children(child, tools.preload, may_wait=post.gpu is not None)
     try:
         llm = required_watch(settings)

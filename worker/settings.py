@@ -239,6 +239,12 @@ class Settings(BaseSettings):
     cors_origins: str = Field(
         "", description="Origins whose pages may call the API from a browser, parted by commas; * for all."
     )
+    otel_exporter_otlp_endpoint: str = Field(
+        "",
+        pattern="^(https?://.*)?$",
+        description="OpenTelemetry collector that traces go to by OTLP over HTTP, such as "
+        "http://collector:4318; empty: none are made.",
+    )
     metrics_host: str = Field("127.0.0.1", description="Address the metrics exporter listens on.")
     metrics_port: int = Field(9109, ge=0, le=65535, description="Port of the metrics exporter.")
     flower_port: int = Field(5555, ge=0, le=65535, description="Port of Flower in the local stack.")

@@ -52,6 +52,7 @@ from worker.logs import get_logger
 from worker.patience import AWAY, is_away, patiently
 from worker.progress import CONVERT, FETCH, Abandoned, Reporter
 from worker.tools import Tools
+from worker.tracing import NO_SPAN, Span, Steps
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +68,7 @@ TRANSCRIBE_QUEUE = "transcribe"
 TRANSCRIBE_TASK = "transcribe"
 # Celery's numbers for the transport's levels (worker/streams/levels.py).
 CELERY_PRIORITY = {Priority.HIGH: 8, Priority.NORMAL: 5, Priority.LOW: 2}
+WELL = frozenset({"completed", "settled_before"})  # outcomes of an attempt
 RETRY_BASE_S = 5
 RETRY_MAX_S = 300
 PARK_S = 15  # until an entry that only a newer release can do comes again
@@ -96,6 +98,7 @@ class Attempt:
         self.owner = ""
         self.url = ""
         self.claimed: JobRecord | None = None
+        self.span: Span = NO_SPAN
         self.fields: dict[str, Any] = {}  # what the record is to say of the result
         self.reporter = Reporter(tools.store, self.task_id, self.lease, publish=task.update_state)
 
@@ -127,6 +130,7 @@ class Attempt:
         self.owner = claimed.owner
         self.url = claimed.url
         self.claimed = claimed
+        self._trace(claimed.traceparent)
         kept = self.folder.path / claimed.result
         if claimed.result and kept.exists():
             self.fields = {
@@ -135,7 +139,13 @@ class Attempt:
                 "warnings": claimed.warnings,
                 "fraction": 1.0,
             }
-        log.info("job_claimed", worker=self.worker)
+        log.info("job_claimed", worker=self.worker, request_id=claimed.request_id or None)
+
+    def _trace(self, parent: str) -> None:
+        self.span = self.tools.tracing.begin(
+            "attempt", "consumer", parent, task_id=self.task_id, attempt=self.number, worker=self.worker
+        )
+        self.reporter.steps = Steps(self.tools.tracing, self.span.traceparent)
 
     def admit(self) -> None:
         # Patiently: an outage is no reason to repeat an attempt.
@@ -211,6 +221,7 @@ class Attempt:
         )
 
     def settle(self, transcript: Transcript) -> None:
+        self.reporter.steps.leave()
         content = to_document(self.task_id, transcript).model_dump_json().encode()
         result = self.folder.result(self.lease)
         try:
@@ -398,6 +409,8 @@ def attempt_job(task: Task, attempt: Attempt, max_attempts: int) -> dict[str, An
         attempt.tools.note_error(error)
         end_with(task, attempt, error, max_attempts)
     finally:
+        attempt.reporter.steps.leave(None if outcome in WELL else outcome)
+        attempt.span.end(error=None if outcome in WELL else outcome, outcome=outcome)
         seconds = round(time.monotonic() - started, 3)
         log.info("attempt_finished", outcome=outcome, step=attempt.reporter.current_step, seconds=seconds)
     return result

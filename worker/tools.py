@@ -14,6 +14,7 @@ from worker.jobs import JobState
 from worker.logs import get_logger
 from worker.measures import count_job
 from worker.resources import create_cache, create_client, create_store
+from worker.tracing import create_tracing
 
 if TYPE_CHECKING:
     import redis
@@ -35,6 +36,7 @@ class Tools:
         self._app = app
         self._engines: dict[str, Engine] = {}
         self.settings = settings
+        self.tracing = create_tracing(settings, "worker")
         self.child: Child | None = None  # set in a worker, before it forks
 
     @cached_property

@@ -111,8 +111,8 @@ def test_images_are_on_python_and_get_no_settings_file(dockerfile: str) -> None:
 
 def metric_names() -> set[str]:
     """Those that the exporter's code names, and their parts."""
-    text = (ROOT / "ops/metrics.py").read_text()
-    return set(re.findall(r'"([a-z]+(?:_[a-z0-9]+)+|up|verdict)"', text)) | {"jobs_ended"}
+    text = "".join((ROOT / f"ops/{name}.py").read_text() for name in ("metrics", "service_metrics"))
+    return set(re.findall(r'["_]([a-z]+(?:_[a-z0-9]+)+|up|verdict|gateways)"', text)) | {"jobs_ended"}
 
 
 @pytest.mark.parametrize("file", ["ops/prometheus/alerts.yml", "ops/grafana/dashboards/transcription.json"])

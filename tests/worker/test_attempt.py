@@ -16,6 +16,7 @@ from worker.jobs import Fence, JobRecord, JobState, JobStore, new_task_id
 from worker.progress import Abandoned
 from worker.settings import Settings
 from worker.tasks import Attempt, as_job_error, attempt_job, retry_delay_s
+from worker.tracing import OFF
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +35,7 @@ class FakeTools:
         self.store = JobStore(client, group=GROUP, expiry_s=60)
         self.cache = Cache(folder)
         self.settings = Settings(max_attempts=3)
+        self.tracing = OFF
         self.said: list[str] = []
 
     def forget(self, _task_id: str) -> None:

@@ -12,5 +12,15 @@ Knows files and job records. Must not know Celery, HTTP or engines.
 from worker.cache.expiry import remove_expired, remove_orphans, remove_strays
 from worker.cache.folder import Cache, JobFolder
 from worker.cache.identity import require_own_cache
+from worker.cache.survey import Contents, survey
 
-__all__ = ["Cache", "JobFolder", "remove_expired", "remove_orphans", "remove_strays", "require_own_cache"]
+__all__ = [
+    "Cache",
+    "Contents",
+    "JobFolder",
+    "remove_expired",
+    "remove_orphans",
+    "remove_strays",
+    "require_own_cache",
+    "survey",
+]

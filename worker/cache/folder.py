@@ -106,6 +106,10 @@ class Cache:
         self.jobs.mkdir(parents=True, exist_ok=True)
         return shutil.disk_usage(self.jobs).free
 
+    def disk_bytes(self) -> int:
+        self.jobs.mkdir(parents=True, exist_ok=True)
+        return shutil.disk_usage(self.jobs).total
+
     def require_space(self, extra_bytes: int = 0) -> None:
         """Raise DiskFull unless ``extra_bytes`` more can be written with the reserve kept free."""
         if self.free_bytes() - extra_bytes < self.min_free_bytes:

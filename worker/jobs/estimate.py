@@ -41,6 +41,18 @@ class Load:
     done_seconds: float
 
 
+@dataclass(frozen=True)
+class Expiry:
+    """``expired``: jobs removed at the end of their lives, ever. ``next_at``: Unix seconds; None: no more."""
+
+    expired: int
+    next_at: float | None
+
+    def lag_s(self, now: float) -> float:
+        """How long the oldest job has been past its expiry."""
+        return max(0.0, now - self.next_at) if self.next_at is not None else 0.0
+
+
 def waiting_eta_s(load: Load, position: int, size_bytes: int, workers: int) -> float | None:
     """Seconds until the job at ``position`` (from 1) has probably ended.
 

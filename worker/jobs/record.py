@@ -55,6 +55,8 @@ class JobRecord(BaseModel):
     idempotency: str = ""  # the Redis key that remembers it, where the client gave one
     s3_path: str = ""
     webhook_url: str = Field("", repr=False, exclude=True)  # as url
+    request_id: str = ""  # of the request that made it, for the logs
+    traceparent: str = ""  # of the span that its attempts' spans belong under, where traces are made
 
     attempt: int = 0
     lease: str = ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from worker.jobs import keys
 from worker.jobs.admission import Admission, OwnerLimits, Verdict
-from worker.jobs.estimate import Counts, Load
+from worker.jobs.estimate import Counts, Expiry, Load
 from worker.jobs.moves import Fence, MoveOutcome
 from worker.jobs.priority import Priority, accepted_at, waiting_score
 from worker.jobs.record import ANONYMOUS, FORMAT, JobRecord
@@ -164,6 +164,14 @@ class JobStore:
         return self._ids(
             self._client.zrange(keys.ENDED_INDEX, "-inf", cast("Any", now), byscore=True, offset=0, num=limit)
         )
+
+    def expiry(self) -> Expiry:
+        """How many jobs have expired, and when the next one does. O(1)."""
+        pipe = self._client.pipeline(transaction=False)
+        pipe.hget(keys.LOAD, "expired")
+        pipe.zrange(keys.ENDED_INDEX, 0, 0, withscores=True)
+        expired, first = pipe.execute()
+        return Expiry(int(expired or 0), first[0][1] if first else None)
 
     def running_ids(self) -> list[str]:
         return self._ids(self._client.zrange(keys.RUNNING_INDEX, 0, -1))

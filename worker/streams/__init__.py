@@ -5,7 +5,14 @@ Entries are leased to the worker that reads them; a lease that is not renewed go
 the one that lost it can neither acknowledge nor go on. docs/streams.md has guarantees and options.
 """
 
-from worker.streams.counting import QueueStats, drop_tasks, entry_count, scan_task_ids, stats
+from worker.streams.counting import (
+    QueueStats,
+    drop_tasks,
+    entry_count,
+    lease_losses,
+    scan_task_ids,
+    stats,
+)
 from worker.streams.dead import (
     DeadEntry,
     drop_dead,
@@ -38,6 +45,7 @@ __all__ = [
     "entry_count",
     "install",
     "lease_held",
+    "lease_losses",
     "list_dead",
     "mark_handled",
     "recommended_settings",

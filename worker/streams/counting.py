@@ -42,6 +42,16 @@ def stats(client: redis.Redis, queue: str, prefix: str = DEFAULT_PREFIX) -> Queu
     return QueueStats(sum(waiting), in_flight, dead, None if oldest_ms < 0 else oldest_ms / 1000, by_level)
 
 
+def lease_losses(client: redis.Redis, queue: str, prefix: str = DEFAULT_PREFIX) -> dict[str, int]:
+    """How many leases have ended unrenewed, whoever swept, by what came of the entry: requeued or dead.
+
+    Counted since the queue was last deleted.
+    """
+    outcomes = ("requeued", "dead")
+    found = client.hmget(QueueKeys(queue, prefix).guard, outcomes)
+    return {outcome: int(count or 0) for outcome, count in zip(outcomes, found, strict=True)}
+
+
 def entry_count(client: redis.Redis, queue: str, prefix: str = DEFAULT_PREFIX) -> int:
     """Entries that wait or are worked on, without the dead."""
     return sum(int(client.xlen(stream)) for stream in QueueKeys(queue, prefix).readable)

@@ -22,5 +22,6 @@ redis.call('ZREM', KEYS[7], ARGV[1] .. ':job.completed', ARGV[1] .. ':job.failed
 for _, index in ipairs({KEYS[2], KEYS[3], KEYS[4]}) do redis.call('ZREM', index, ARGV[1]) end
 enter(ARGV[1], before, {stored = 0})
 if #record > 0 then redis.call('SET', KEYS[6], before.owner, 'EX', ARGV[2]) end
+if ARGV[3] ~= '' then redis.call('HINCRBY', KEYS[5], 'expired', 1) end
 redis.call('PUBLISH', KEYS[10], ARGV[1])
 return record

@@ -2,7 +2,7 @@
 -- any number of processes.
 -- The guard: nothing is reclaimed until sweeps have come without a gap for a whole lease. A gap means that
 -- the server (or every sweeper) was away, so that workers could not renew; each gets a lease's time first.
--- KEYS  1 guard (hash)  2 dead  3 front  4.. the other streams that workers read
+-- KEYS  1 guard (hash: last and since, of sweeps; requeued and dead, how many leases ever ended so)  2 dead  3 front  4.. the other streams that workers read
 -- ARGV  1 group  2 lease in ms  3 longest gap between sweeps in ms  4 most entries per stream
 --       5 most attempts  6 idle ms after which a consumer without leases is forgotten
 -- ->    {{'requeued' or 'dead', entry id, consumer, idle ms, attempts that failed, message}, ...}
@@ -37,6 +37,7 @@ local function reclaim(stream, out)
     local why = 'lease expired: ' .. row[2]
     local moved = move(stream, KEYS[3], KEYS[2], group, row[1], 1, tonumber(ARGV[5]), why)
     if moved[1] ~= 'gone' then
+      redis.call('HINCRBY', KEYS[1], moved[1], 1)
       table.insert(out, {moved[1], row[1], row[2], row[3], moved[3], moved[2]})
     end
   end
