@@ -14,8 +14,12 @@ import pytest
 
 from tests.gpu.conftest import engine_script
 from tests.gpu.stub import DRIVER_MISMATCH, LOST, Gpu, StubMachine
+from tests.sources.raw_server import RawServer, answers, serves
+from tests.support.service import SAMPLE
+from worker import streams
 from worker.gpu.report import WorkerReport, read_reports
 from worker.processes import REFUSED_EXIT
+from worker.tasks import TRANSCRIBE_QUEUE
 
 if TYPE_CHECKING:
     from tests.support.service import Process, Service
@@ -48,6 +52,11 @@ def wait_for_state(service: Service, name: str, *states: str, timeout_s: float =
 def record(service: Service, task_id: str) -> dict[str, Any]:
     with service.redis.client() as client:
         return dict(client.hgetall(f"job:{task_id}"))
+
+
+def stats(service: Service) -> streams.QueueStats:
+    with service.redis.client() as client:
+        return streams.stats(client, TRANSCRIBE_QUEUE)
 
 
 def test_two_devices_share_jobs_evenly_and_each_has_its_own(service: Service, machine: StubMachine) -> None:
@@ -151,6 +160,22 @@ def test_a_full_gpu_amid_a_job_gives_its_memory_back_before_the_next_attempt(
     assert status["attempt"] == 2
     assert '"child_replaced"' in pool.log
     assert {path.name for path in machine.claims.iterdir()} - before
+
+
+def test_a_retry_that_waits_for_its_time_asks_the_device_then(service: Service, machine: StubMachine) -> None:
+    """Its worker holds it meanwhile; the device gets hot before its time has come."""
+    machine.set(Gpu("GPU-a"))
+    service.settings |= {"URL_ALLOW_PRIVATE": "true", "URL_TRIES": "1"}
+    pool = start_pool(service)
+    with RawServer([answers(503, Retry_After=6), serves(SAMPLE.read_bytes())]) as server:
+        task_id = service.http.post("/transcribe", json={"url": server.url("/a.wav")}).json()["task_id"]
+        received = f"[{task_id}] received"
+        service.wait(lambda: pool.log.count(received) == 2, 20, "the worker to hold the retry")
+        machine.change(0, temperature=95)
+        service.wait(lambda: stats(service).waiting == 1, 20, "the worker to give the retry back")
+        assert record(service, task_id)["state"] == "waiting"
+        machine.change(0, temperature=40)
+        assert service.wait_for(task_id, "completed")["attempt"] == 2
 
 
 def test_an_engine_that_can_not_be_loaded_again_costs_the_worker_not_the_job(
