@@ -29,6 +29,21 @@ def test_a_countdown_that_ends_behind_a_closed_gate_starts_nothing(cluster: Clus
     assert worker.log.count("gave back") == 1
 
 
+def test_a_countdown_whose_entry_was_removed_leaves_the_worker_free(cluster: Cluster) -> None:
+    worker = cluster.start_worker()
+    removed = cluster.send("work", countdown=6)
+    cluster.wait(lambda: _stats(cluster).in_flight == 1, 5, "the worker to hold it")
+    assert streams.drop_tasks(cluster.client, QUEUE, lambda found: found) == {removed.id}
+    cluster.wait(lambda: "was lost" in worker.log, 5, "the worker to find out")
+    long, next_one = cluster.send("work", 8), cluster.send("work")
+    cluster.wait_start(long)
+    cluster.outlast(2)
+    assert _stats(cluster).waiting == 1  # none waits behind a long job
+    cluster.wait_success(long)
+    cluster.wait_success(next_one)
+    assert not cluster.starts(removed)
+
+
 def test_a_countdown_that_ends_while_its_worker_is_busy_is_anothers(cluster: Cluster) -> None:
     busy = cluster.start_worker()
     result = cluster.send("work", countdown=3)
