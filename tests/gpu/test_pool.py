@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from pydantic import SecretStr
 
 from tests.gpu.conftest import engine_script
 from tests.gpu.stub import DRIVER_MISMATCH, LOST, Gpu, StubMachine
 from tests.sources.raw_server import RawServer, answers, serves
 from tests.support.service import SAMPLE
 from worker import streams
+from worker.app import create_app
 from worker.gpu.report import WorkerReport, read_reports
 from worker.processes import REFUSED_EXIT
-from worker.tasks import TRANSCRIBE_QUEUE
+from worker.settings import Settings
+from worker.tasks import TRANSCRIBE_QUEUE, TRANSCRIBE_TASK
 
 if TYPE_CHECKING:
     from tests.support.service import Process, Service
@@ -242,6 +245,19 @@ def test_memory_is_given_back_when_there_is_no_work_and_taken_again(
     assert report.device.used_bytes == 500 * 1024**2
     status = service.wait_for(service.submit(), "completed")
     assert status["attempt"] == 1
+
+
+def test_a_job_whose_time_has_not_come_keeps_no_memory(service: Service, machine: StubMachine) -> None:
+    machine.set(Gpu("GPU-a"))
+    service.start("pool", "worker", IDLE_UNLOAD_S="2")  # no sweeper: it removes entries without a job
+    wait_for_state(service, f"gpu0@{HOST}", "ready")
+    app = create_app(Settings(redis_url=SecretStr(service.redis.url)))
+    app.send_task(TRANSCRIBE_TASK, queue=TRANSCRIBE_QUEUE, countdown=600)
+    app.close()
+    service.wait(lambda: stats(service).in_flight == 1, 20, "the worker to hold it")
+    name = f"gpu0@{HOST}"
+    service.wait(lambda: not reports(service)[name].model_loaded, 30, "the model to be unloaded")
+    assert wait_for_state(service, name, "ready").admitted
 
 
 def test_children_are_replaced_after_some_jobs_and_none_is_lost(

@@ -17,7 +17,7 @@ from worker.gpu.report import REPORT_EVERY_S, State
 from worker.logs import get_logger
 from worker.patience import AWAY
 from worker.readiness import Load
-from worker.streams.requests import all_requests
+from worker.streams.requests import is_at_work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,7 +136,7 @@ class Watch:
     def _tick(self) -> None:
         self._look()
         self._end_on_fault()
-        busy = bool(all_requests())
+        busy = is_at_work()
         if not self._draining:
             self._renewal.look(self._child, time.monotonic(), busy=busy)
         if time.monotonic() - self._published_at >= REPORT_EVERY_S:
@@ -159,7 +159,7 @@ class Watch:
             return
         if self._reading is not None and self._reading.faults:
             self._end_with(self._reading.faults[0], signal.SIGQUIT)
-        elif self._child.cuda_failure is not None and not all_requests():
+        elif self._child.cuda_failure is not None and not is_at_work():
             self._end_with(Fault(FaultKind.CUDA, self._child.cuda_failure), signal.SIGTERM)
 
     def _end_with(self, fault: Fault, signum: signal.Signals) -> None:
@@ -176,7 +176,7 @@ class Watch:
             return State.FAULTY, failure
         if self._draining:
             return State.DRAINING, "it takes no new job, and ends"
-        if all_requests():
+        if is_at_work():
             return State.BUSY, "it works on a job"
         return self._idle_state()
 
