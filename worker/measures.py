@@ -8,6 +8,7 @@ One hash for the service's life, so that the counts go on whichever worker or ex
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 MEASURES_KEY = "job-measures"
 ON_CPU = "cpu"
+NOWHERE = "none"
 SUM = "sum"
 COMPLETED = "completed"
 INF = "+Inf"
@@ -40,8 +42,15 @@ class Sample:
 
 
 def device_of(worker: str) -> str:
-    """A worker's device, as a label: a pool's worker is named for it, a CPU worker for its process."""
-    return worker if worker.startswith("gpu") else ON_CPU
+    """A worker's device, as a label: a pool's worker is named for it, a CPU worker for its process.
+
+    Without the host: a container has a new one each time, and every label is a series for ever. ``worker``
+    is empty of a job that nobody works on.
+    """
+    if not worker:
+        return NOWHERE
+    named = re.match(r"gpu[\d.]*", worker)
+    return named.group() if named else ON_CPU
 
 
 def observations(record: JobRecord, *, speed_tells: bool) -> dict[str, float]:

@@ -184,7 +184,7 @@ def test_the_exporter_tells_of_devices_queue_and_jobs(service: Service, machine:
     assert found["transcription_up"][0].value == 1
     assert found["transcription_verdict"][0].value == 0
     (ended,) = found["transcription_jobs_ended"]
-    labels = {"engine": "simulated", "device": f"gpu0@{HOST}"}
+    labels = {"engine": "simulated", "device": "gpu0"}
     assert (ended.value, ended.labels) == (3, {**labels, "outcome": "completed"})
     for name in ("job_wait_seconds", "job_run_seconds", "job_speed_ratio"):
         samples = {(one.name, one.labels.get("le")): one for one in found[f"transcription_{name}"]}
