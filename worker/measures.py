@@ -12,10 +12,15 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from worker.logs import get_logger
+from worker.patience import AWAY
+
 if TYPE_CHECKING:
     import redis
 
-    from worker.jobs import JobRecord
+    from worker.jobs import JobRecord, JobStore
+
+log = get_logger(__name__)
 
 MEASURES_KEY = "job-measures"
 ON_CPU = "cpu"
@@ -76,6 +81,16 @@ def count_job(client: redis.Redis, record: JobRecord, engine: str, *, speed_tell
         pipe.hincrby(MEASURES_KEY, f"{measure}|{where}|{bucket(measure, value)}", 1)
         pipe.hincrbyfloat(MEASURES_KEY, f"{measure}|{where}|{SUM}", round(value, 3))
     pipe.execute()
+
+
+def count_end(client: redis.Redis, store: JobStore, task_id: str, engine: str) -> None:
+    """Add a job that was ended by another than its attempt; that is not worth an error."""
+    try:
+        record = store.get(task_id)
+        if record is not None:
+            count_job(client, record, record.options.engine or engine, speed_tells=False)
+    except AWAY as exc:
+        log.warning("job_not_counted", error=type(exc).__name__)
 
 
 def bucket(measure: str, value: float) -> str:

@@ -26,6 +26,7 @@ from worker.guard import Guard
 from worker.heartbeat import Heart
 from worker.llm_watch import required_watch
 from worker.logs import configure_logging
+from worker.measures import count_end
 from worker.patience import AWAY, patiently
 from worker.problems import report_problem
 from worker.processes import DEVICE_FAULT_EXIT, REFUSED_EXIT
@@ -78,7 +79,10 @@ def run_worker(settings: Settings, post: Post) -> int:
     if llm is not None:
         llm.start()
     streams.set_gate(watch.may_read)
-    Heart(client, post.name, child.is_up, Guard(store, settings.stall_s).look, hindrance).install()
+    guard = Guard(
+        store, settings.stall_s, lambda task_id: count_end(client, store, task_id, choose(settings).name)
+    )
+    Heart(client, post.name, child.is_up, guard.look, hindrance).install()
     limit_drain(settings.drain_s)
     worker = app.Worker(
         hostname=post.name, pool="prefork", concurrency=1, queues=[TRANSCRIBE_QUEUE], quiet=True
