@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from worker.settings import Settings
 
 NO_GPU = "no GPU was found"
+FIRST_LOOK_S = 20.0  # a driver that nobody uses yet wakes each device first
 
 
 def main() -> int:
@@ -87,13 +88,18 @@ def run_on_cpu(settings: Settings, name: str) -> int:
 
 def look_for_gpus(settings: Settings) -> list[Reading]:
     """Raises DriverFault."""
-    from worker.gpu.nvml import NoDriver  # noqa: PLC0415
+    from worker.gpu.nvml import DriverFault, NoDriver  # noqa: PLC0415
     from worker.gpu.pool import look_around  # noqa: PLC0415
+    from worker.gpu.question import Question, Unanswered  # noqa: PLC0415
+    from worker.gpu.readings import SILENCE  # noqa: PLC0415
 
     if settings.device == "cpu":
         return []
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     try:
-        return look_around(os.environ.get("CUDA_VISIBLE_DEVICES"))
+        return Question(lambda: look_around(chosen), FIRST_LOOK_S).answer()
+    except Unanswered as exc:
+        raise DriverFault(SILENCE) from exc
     except NoDriver:
         return []
 

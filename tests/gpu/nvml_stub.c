@@ -5,6 +5,7 @@
  * above it, and the keys below either are its own:
  *
  *   driver 570.86.15   cuda 12080   init 0            the driver; nvmlInit answers the code `init`
+ *   hangs 0            1: every call waits until it is 0 again
  *   device GPU-1       name, total_mib, used_mib, utilisation, temperature, power_mw, power_limit_mw,
  *                      throttle (bits), ecc (uncorrected errors), fault (the code of every call for it),
  *                      xid NUMBER SERIAL (an event for who registered before SERIAL was written)
@@ -20,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { SUCCESS = 0, INVALID = 2, UNSUPPORTED = 3, TOO_SMALL = 7, TIMEOUT = 10, NOT_FOUND = 6, LOST = 15 };
 enum { MAX_GPUS = 32, MAX_PROCESSES = 32, TEXT = 96, LINE = 512 };
@@ -44,7 +46,7 @@ typedef struct {
 
 typedef struct {
     char driver[TEXT];
-    int cuda, init;
+    int cuda, init, hangs;
     Gpu gpus[MAX_GPUS];
     int count;
 } Machine;
@@ -59,6 +61,7 @@ static void set(Machine *machine, Gpu *gpu, const char *key, char *value) {
     if (!strcmp(key, "driver")) snprintf(machine->driver, TEXT, "%s", value);
     else if (!strcmp(key, "cuda")) machine->cuda = atoi(value);
     else if (!strcmp(key, "init")) machine->init = atoi(value);
+    else if (!strcmp(key, "hangs")) machine->hangs = atoi(value);
     else if (!gpu) return;
     else if (!strcmp(key, "name")) snprintf(gpu->name, TEXT, "%s", value);
     else if (!strcmp(key, "total_mib")) gpu->total_mib = strtoull(value, NULL, 10);
@@ -105,7 +108,7 @@ static void add_claims(Machine *machine, const char *path) {
     closedir(claims);
 }
 
-static void look(Machine *machine) {
+static void read_file(Machine *machine) {
     const char *path = getenv("NVML_STUB_FILE");
     char line[LINE], parent[TEXT] = "";
     memset(machine, 0, sizeof *machine);
@@ -125,6 +128,10 @@ static void look(Machine *machine) {
     }
     if (file) fclose(file);
     if (path) add_claims(machine, path);
+}
+
+static void look(Machine *machine) {
+    for (read_file(machine); machine->hangs; read_file(machine)) usleep(50000);
 }
 
 static Gpu *find(Machine *machine, const char *uuid) {

@@ -49,6 +49,7 @@ class StubMachine:
     folder: Path
     driver: str = "570.86.15"
     init: int = 0
+    hangs: int = 0
     gpus: list[Gpu] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -80,8 +81,13 @@ class StubMachine:
         self.init = code
         self.write()
 
+    def hang(self, hangs: bool) -> None:
+        """Let every call wait, until it is let go again."""
+        self.hangs = int(hangs)
+        self.write()
+
     def write(self) -> None:
-        lines = [f"driver {self.driver}", "cuda 12080", f"init {self.init}"]
+        lines = [f"driver {self.driver}", "cuda 12080", f"init {self.init}", f"hangs {self.hangs}"]
         lines += [line for gpu in self.gpus for line in gpu.lines()]
         aside = self.file.with_suffix(".new")
         aside.write_text("\n".join(lines) + "\n")

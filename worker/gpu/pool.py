@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from worker.gpu.nvml import DriverFault, NoDriver, Nvml
 from worker.gpu.places import visible, worker_names
-from worker.gpu.readings import Fault, FaultKind, Reading
+from worker.gpu.question import Question, Unanswered
+from worker.gpu.readings import SILENCE, SILENT_AFTER_S, Fault, FaultKind, Reading
 from worker.gpu.report import REPORT_EVERY_S, State, WorkerReport, describe, drop_report, publish_report
 from worker.gpu.slot import Obstacle, Slot
 from worker.logs import get_logger
@@ -51,9 +52,10 @@ class Pool:
     def __init__(self, host: str, jobs_per_gpu: int, chosen: str | None, client: redis.Redis) -> None:
         self._host = host
         self._jobs_per_gpu = jobs_per_gpu
-        self._chosen = chosen
+        self._question = Question(lambda: look_around(chosen))
         self._client = client
         self._slots: list[Slot] = []
+        self._readings: list[Reading] = []
         self._driver_fault: Fault | None = None
         self._woken = threading.Event()
         self._orders: list[signal.Signals] = []
@@ -89,13 +91,18 @@ class Pool:
             self._report(by_uuid)
 
     def _look(self) -> list[Reading]:
+        """What is to be seen now, or was a moment ago."""
         before, self._driver_fault = self._driver_fault, None
         try:
-            return look_around(self._chosen)
+            self._readings = self._question.answer()
+        except Unanswered as exc:
+            self._driver_fault = before if exc.for_s < SILENT_AFTER_S else SILENCE
         except DriverFault as exc:
             self._driver_fault = exc.fault
         except NoDriver as exc:  # there was one when the pool began
             self._driver_fault = Fault(FaultKind.UNREADABLE, f"the driver is gone: {exc}")
+        if self._driver_fault is None:
+            return self._readings
         if before != self._driver_fault:
             log.error("driver_unusable", reason=self._driver_fault.text)
         # Not the devices' fault, but theirs to bear.

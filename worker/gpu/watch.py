@@ -49,7 +49,8 @@ class Watch:
 
     A fault that NVML sees ends the worker at once, and its job goes back uncounted. One that only the child
     saw (CUDA failed) ends it after the job has gone back by the child's own word, counted: the recording may
-    be why, and would fault every device in turn.
+    be why, and would fault every device in turn. A driver that does not answer ends nothing: the gate closes,
+    and what runs goes on for as long as CUDA does.
 
     Args:
         sight: None on the CPU.
@@ -103,11 +104,11 @@ class Watch:
         )
 
     def end(self) -> None:
-        """Stop looking; after this nothing is published, unless the driver has not answered for a while."""
+        """Stop looking; after this nothing is published, unless Redis has not answered for a while."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join(ENDS_WITHIN_S)
-            if self._thread.is_alive():  # in the driver, which would hold this thread, too
+            if self._thread.is_alive():
                 return
         if self._sight is not None:
             self._sight.close()
@@ -157,8 +158,8 @@ class Watch:
     def _end_on_fault(self) -> None:
         if self.fault is not None:
             return
-        if self._reading is not None and self._reading.faults:
-            self._end_with(self._reading.faults[0], signal.SIGQUIT)
+        if self._reading is not None and self._reading.failures:
+            self._end_with(self._reading.failures[0], signal.SIGQUIT)
         elif self._child.cuda_failure is not None and not is_at_work():
             self._end_with(Fault(FaultKind.CUDA, self._child.cuda_failure), signal.SIGTERM)
 
@@ -174,6 +175,8 @@ class Watch:
         failure = self.fault.text if self.fault is not None else self._child.cuda_failure
         if failure is not None:
             return State.FAULTY, failure
+        if self._reading is not None and self._reading.faults:  # silence, or what ends it in a moment
+            return State.FAULTY, self._reading.faults[0].text
         if self._draining:
             return State.DRAINING, "it takes no new job, and ends"
         if is_at_work():
