@@ -18,6 +18,8 @@ from worker.processes import DEVICE_FAULT_EXIT, REFUSED_EXIT
 from worker.settings import load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from worker.gpu.readings import Reading
     from worker.running import Post
     from worker.settings import Settings
@@ -86,7 +88,7 @@ def run_on_cpu(settings: Settings, name: str) -> int:
     return run_one(settings, Post(name, degraded=degraded))
 
 
-def look_for_gpus(settings: Settings) -> list[Reading]:
+def look_for_gpus(settings: Settings) -> Sequence[Reading]:
     """Raises DriverFault."""
     from worker.gpu.nvml import DriverFault, NoDriver  # noqa: PLC0415
     from worker.gpu.pool import look_around  # noqa: PLC0415
@@ -97,7 +99,7 @@ def look_for_gpus(settings: Settings) -> list[Reading]:
         return []
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     try:
-        return Question(lambda: look_around(chosen), FIRST_LOOK_S).answer()
+        return Question(lambda: look_around(chosen), FIRST_LOOK_S).answer().readings
     except Unanswered as exc:
         raise DriverFault(SILENCE) from exc
     except NoDriver:

@@ -139,6 +139,27 @@ def test_a_device_that_vanishes_is_dropped_and_taken_back(service: Service, mach
     wait_for_state(service, f"gpu0@{HOST}", "ready")
 
 
+def test_a_gpu_that_is_lost_is_red_whether_it_is_the_only_one_or_not(
+    service: Service, machine: StubMachine
+) -> None:
+    machine.set(Gpu("GPU-a", fault=LOST))
+    service.start_gateway()
+    pool = service.start("pool", "worker")  # not: one worker, on the CPU
+    assert "GPU is lost" in wait_for_state(service, f"gpu@{HOST}", "faulty").reason
+    machine.set(Gpu("GPU-a", fault=LOST), Gpu("GPU-b"))
+    wait_for_state(service, f"gpu1@{HOST}", "ready")
+    assert "GPU is lost" in wait_for_state(service, f"gpu0@{HOST}", "faulty").reason  # unknown as it is
+    machine.change(0, fault=0)
+    service.wait(lambda: pool.log.count('"worker_ready"') == 2, 60, "both workers to be ready")
+    machine.change(0, fault=LOST)
+    service.wait(lambda: '"worker_ended"' in pool.log, 30, "the worker to leave its device")
+    told = wait_for_state(service, f"gpu0@{HOST}", "faulty")
+    shown = [report.reason for report in (told, reports(service)[f"gpu0@{HOST}"])]
+    assert shown == ["NVML says: GPU is lost"] * 2
+    machine.change(0, fault=0)
+    wait_for_state(service, f"gpu0@{HOST}", "ready")
+
+
 def test_a_cuda_error_replaces_the_worker_and_counts(service: Service, machine: StubMachine) -> None:
     machine.set(Gpu("GPU-a"))
     once = str(service.folder / "failed")

@@ -68,6 +68,7 @@ class Nvml:
         self._handles: dict[str, Any] = {}
         self._wholes: dict[str, Any] = {}  # the GPU that a device is, or is an instance of
         self._events: dict[str, Any] = {}
+        self.unreachable: dict[str, Fault] = {}  # by index: GPUs that did not answer when last listed
 
     def close(self) -> None:
         for events in self._events.values():
@@ -86,13 +87,17 @@ class Nvml:
     def devices(self) -> list[Device]:
         """The devices that answer, in NVML's order; of a GPU that is split (MIG), its instances.
 
-        Raises DriverFault.
+        Raises DriverFault, also where there are GPUs and none of them answers.
         """
+        self.unreachable = {}
         try:
             count = pynvml.nvmlDeviceGetCount()
         except pynvml.NVMLError as exc:
             raise DriverFault(_fault(exc)) from exc
-        return [device for index in range(count) for device in self._of_gpu(index)]
+        found = [device for index in range(count) for device in self._of_gpu(index)]
+        if not found and self.unreachable:
+            raise DriverFault(next(iter(self.unreachable.values())))
+        return found
 
     def read(self, device: Device) -> Reading:
         """A look at a device that was listed. Raises nothing: what goes wrong is a fault of the reading."""
@@ -123,8 +128,8 @@ class Nvml:
                 instance = _told(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, whole, number)
                 if instance is not None:
                     yield self._noted(instance, whole, f"{index}.{number}")
-        except pynvml.NVMLError:  # it does not answer: whoever knew it finds it missing
-            return
+        except pynvml.NVMLError as exc:
+            self.unreachable[str(index)] = _fault(exc)
 
     def _noted(self, handle: Any, whole: Any, label: str) -> Device:
         device = Device(pynvml.nvmlDeviceGetUUID(handle), label, pynvml.nvmlDeviceGetName(handle))
