@@ -12,8 +12,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from redis.exceptions import RedisError
+
 from worker.logs import get_logger
-from worker.patience import AWAY
 
 if TYPE_CHECKING:
     import redis
@@ -89,7 +90,7 @@ def count_end(client: redis.Redis, store: JobStore, task_id: str, engine: str) -
         record = store.get(task_id)
         if record is not None:
             count_job(client, record, record.options.engine or engine, speed_tells=False)
-    except AWAY as exc:
+    except RedisError as exc:
         log.warning("job_not_counted", error=type(exc).__name__)
 
 

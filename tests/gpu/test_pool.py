@@ -160,6 +160,21 @@ def test_a_gpu_that_is_lost_is_red_whether_it_is_the_only_one_or_not(
     wait_for_state(service, f"gpu0@{HOST}", "ready")
 
 
+def test_a_pool_outlives_what_redis_refuses(service: Service, machine: StubMachine) -> None:
+    """As it does all writes when its disk is full."""
+    machine.set(Gpu("GPU-a"), Gpu("GPU-b"))
+    pool = start_pool(service, 2)
+    machine.change(1, fault=LOST)  # of such a device the pool itself reports
+    wait_for_state(service, f"gpu1@{HOST}", "faulty")
+    with service.redis.client() as client:
+        client.execute_command("ACL", "SETUSER", "default", "-hset")
+        told = '"error": "NoPermissionError", "event": "report_missed"'
+        service.wait(lambda: told in pool.log or pool.popen.poll() is not None, 20, "a report to be refused")
+        client.execute_command("ACL", "SETUSER", "default", "+hset")
+    assert pool.popen.poll() is None
+    service.wait_for(service.submit(), "completed")
+
+
 def test_a_cuda_error_replaces_the_worker_and_counts(service: Service, machine: StubMachine) -> None:
     machine.set(Gpu("GPU-a"))
     once = str(service.folder / "failed")

@@ -11,6 +11,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from redis.exceptions import RedisError
+
 from worker.gpu.nvml import DriverFault, NoDriver, Nvml
 from worker.gpu.places import visible, worker_names
 from worker.gpu.question import Question, Unanswered
@@ -18,7 +20,6 @@ from worker.gpu.readings import SILENCE, SILENT_AFTER_S, Fault, FaultKind, Readi
 from worker.gpu.report import REPORT_EVERY_S, State, WorkerReport, describe, drop_report, publish_report
 from worker.gpu.slot import Obstacle, Slot
 from worker.logs import get_logger
-from worker.patience import AWAY
 from worker.processes import REFUSED_EXIT
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Pool:
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(signum, self._note)
         while not self._orders and not self._all_refused():
-            self._tend()
+            self._tend_safely()
             self._woken.wait(LOOK_EVERY_S)
         self._stop()
         return 0 if self._orders else REFUSED_EXIT
@@ -100,6 +101,12 @@ class Pool:
         again = signal.SIGINT in self._orders
         self._orders.append(signal.SIGQUIT if again and signum == signal.SIGINT else signal.Signals(signum))
         self._woken.set()
+
+    def _tend_safely(self) -> None:
+        try:
+            self._tend()
+        except Exception:  # the loop's top: with the pool its workers and their jobs would die
+            log.exception("pool_failed")
 
     def _tend(self) -> None:
         around = self._look()
@@ -152,7 +159,7 @@ class Pool:
             for name, fault in self._nameless(around).items():
                 publish_report(self._client, report_of(name, Obstacle(State.FAULTY, fault.text), None))
             self._report_driver()
-        except AWAY as exc:
+        except RedisError as exc:  # whatever it is, no worker may die with the pool for a report's sake
             log.warning("report_missed", error=type(exc).__name__)
 
     def _nameless(self, around: Around) -> dict[str, Fault]:
@@ -182,7 +189,7 @@ class Pool:
         try:
             for name in (*(slot.name for slot in self._slots), *self._nameless(self._around)):
                 drop_report(self._client, name)
-        except AWAY as exc:
+        except RedisError as exc:  # whatever it is, no worker may die with the pool for a report's sake
             log.warning("report_missed", error=type(exc).__name__)
 
     def _pass_on(self, order: signal.Signals) -> None:
