@@ -21,6 +21,7 @@ from worker.gpu.admission import Limits
 from worker.gpu.renewal import Renewal
 from worker.gpu.report import WorkerReport, describe, drop_report, publish_report, used_by
 from worker.gpu.sight import Sight
+from worker.gpu.turn import Turn
 from worker.gpu.watch import View, Watch
 from worker.guard import Guard
 from worker.heartbeat import Heart
@@ -125,6 +126,7 @@ def _watch(
         child=child,
         renewal=Renewal(settings.idle_unload_s),
         publish=publish,
+        turn=Turn(post.gpu) if post.gpu else None,
         hindrance=hindrance,
     )
 

@@ -66,7 +66,11 @@ class StubMachine:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"LD_LIBRARY_PATH": str(self.library.parent), "NVML_STUB_FILE": str(self.file)}
+        """With a folder for temporary files of its own: other tests' machines have a GPU-a, too."""
+        folder = self.folder / "tmp"
+        folder.mkdir(exist_ok=True)
+        places = {"TMPDIR": str(folder), "NVML_STUB_FILE": str(self.file)}
+        return {"LD_LIBRARY_PATH": str(self.library.parent), **places}
 
     def set(self, *gpus: Gpu) -> None:
         self.gpus = list(gpus)

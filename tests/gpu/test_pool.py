@@ -265,6 +265,22 @@ def test_a_killed_worker_comes_back_and_a_killed_pool_leaves_nobody(
     assert alive == []
 
 
+@pytest.mark.parametrize(("total_mib", "loaded"), [(12_000, 1), (24_000, 2)])
+def test_of_two_workers_of_a_device_as_many_load_as_there_is_room_for(
+    service: Service, machine: StubMachine, total_mib: int, loaded: int
+) -> None:
+    machine.set(Gpu("GPU-a", total_mib=total_mib))
+    service.settings["SIMULATED_SCRIPT"] = engine_script(machine, speed=5)
+    service.start_gateway()
+    service.start_sweeper()
+    service.start("pool", "worker", JOBS_PER_GPU="2")
+    for name in (f"gpu0@{HOST}", f"gpu0-2@{HOST}"):
+        wait_for_state(service, name, "ready", "refusing")
+    for task_id in [service.submit() for _ in range(4)]:
+        assert service.wait_for(task_id, "completed")["attempt"] == 1
+    assert len(list(machine.claims.iterdir())) == loaded
+
+
 def test_memory_is_given_back_when_there_is_no_work_and_taken_again(
     service: Service, machine: StubMachine
 ) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from worker.gpu.readings import Reading
     from worker.gpu.renewal import Renewal
     from worker.gpu.sight import Sight
+    from worker.gpu.turn import Turn
     from worker.readiness import Child
 
 log = get_logger(__name__)
@@ -56,6 +57,7 @@ class Watch:
         sight: None on the CPU.
         need_bytes: What the engine needs of the device.
         publish: Called every REPORT_EVERY_S; may raise one of AWAY.
+        turn: Among the workers of the device.
         hindrance: What else keeps the worker from taking jobs for now, if so; never blocks.
     """
 
@@ -68,9 +70,12 @@ class Watch:
         child: Child,
         renewal: Renewal,
         publish: Callable[[View], None],
+        turn: Turn | None = None,
         hindrance: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._sight = sight
+        self._turn = turn
+        self._has_turn = True
         self._need_bytes = need_bytes
         self._limits = limits
         self._child = child
@@ -88,7 +93,7 @@ class Watch:
     def install(self) -> None:
         """For the parent, before Celery starts: by the first look the first child loads its engine or not."""
         self._look()
-        self._child.let_preload(self._admission.admitted)
+        self._child.let_preload(self._admission.admitted and self._has_turn)
         worker_ready.connect(self._start, weak=False)
         worker_shutting_down.connect(self._drain, weak=False)
 
@@ -99,6 +104,7 @@ class Watch:
             and self._child.is_up()
             and not self._renewal.is_on
             and self._admission.admitted
+            and self._has_turn
             and self._is_fresh()
             and self._hindrance() is None
         )
@@ -110,6 +116,8 @@ class Watch:
             self._thread.join(ENDS_WITHIN_S)
             if self._thread.is_alive():
                 return
+        if self._turn is not None:
+            self._turn.leave()
         if self._sight is not None:
             self._sight.close()
 
@@ -154,6 +162,13 @@ class Watch:
         )
         if before.admitted != self._admission.admitted:
             log.info("admission_changed", admitted=self._admission.admitted, reason=self._admission.reason)
+        if self._turn is not None:
+            self._has_turn = self._turn.look(
+                may_load=self._admission.admitted and not self._draining,
+                loaded=self._child.is_loaded(),
+                at_work=is_at_work(),
+                now=time.monotonic(),
+            )
 
     def _end_on_fault(self) -> None:
         if self.fault is not None:
@@ -186,6 +201,8 @@ class Watch:
     def _idle_state(self) -> tuple[State, str]:
         if self._renewal.is_on or not self._child.is_up():
             return State.LOADING, _loading(self._child.state)
+        if not self._has_turn:  # nothing is amiss
+            return State.READY, "another worker of its device loads its model first"
         admission = self._judged()
         return State.READY if admission.admitted else State.REFUSING, admission.reason
 
