@@ -5,6 +5,7 @@
  * above it, and the keys below either are its own:
  *
  *   driver 570.86.15   cuda 12080   init 0            the driver; nvmlInit answers the code `init`
+ *   temperature_v 0                                   the code of nvmlDeviceGetTemperatureV; 13: an old driver
  *   hangs 0            1: every call waits until it is 0 again
  *   device GPU-1       name, total_mib, used_mib, utilisation, temperature, power_mw, power_limit_mw,
  *                      throttle (bits), ecc (uncorrected errors), fault (the code of every call for it),
@@ -46,7 +47,7 @@ typedef struct {
 
 typedef struct {
     char driver[TEXT];
-    int cuda, init, hangs;
+    int cuda, init, hangs, temperature_v;
     Gpu gpus[MAX_GPUS];
     int count;
 } Machine;
@@ -61,6 +62,7 @@ static void set(Machine *machine, Gpu *gpu, const char *key, char *value) {
     if (!strcmp(key, "driver")) snprintf(machine->driver, TEXT, "%s", value);
     else if (!strcmp(key, "cuda")) machine->cuda = atoi(value);
     else if (!strcmp(key, "init")) machine->init = atoi(value);
+    else if (!strcmp(key, "temperature_v")) machine->temperature_v = atoi(value);
     else if (!strcmp(key, "hangs")) machine->hangs = atoi(value);
     else if (!gpu) return;
     else if (!strcmp(key, "name")) snprintf(gpu->name, TEXT, "%s", value);
@@ -243,9 +245,18 @@ int nvmlDeviceGetUtilizationRates(Handle *device, Utilisation *rates) {
     return SUCCESS;
 }
 
+int nvmlDeviceGetTemperature(Handle *device, int sensor, unsigned *temperature) {
+    (void)sensor;
+    REACH(device);
+    if (gpu->parent[0]) return UNSUPPORTED;
+    *temperature = gpu->temperature;
+    return SUCCESS;
+}
+
 int nvmlDeviceGetTemperatureV(Handle *device, Temperature *temperature) {
     REACH(device);
     if (gpu->parent[0]) return UNSUPPORTED;
+    if (machine.temperature_v) return machine.temperature_v;
     temperature->temperature = (int)gpu->temperature;
     return SUCCESS;
 }

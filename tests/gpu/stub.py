@@ -49,6 +49,7 @@ class StubMachine:
     folder: Path
     driver: str = "570.86.15"
     init: int = 0
+    temperature_v: int = 0
     hangs: int = 0
     gpus: list[Gpu] = field(default_factory=list)
 
@@ -92,6 +93,7 @@ class StubMachine:
 
     def write(self) -> None:
         lines = [f"driver {self.driver}", "cuda 12080", f"init {self.init}", f"hangs {self.hangs}"]
+        lines += [f"temperature_v {self.temperature_v}"]
         lines += [line for gpu in self.gpus for line in gpu.lines()]
         aside = self.file.with_suffix(".new")
         aside.write_text("\n".join(lines) + "\n")

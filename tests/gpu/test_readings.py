@@ -46,6 +46,16 @@ def test_every_figure_is_the_devices(here: StubMachine, nvml: Nvml) -> None:
     assert nvml.versions() == Versions("570.86.15", "12.8")
 
 
+@pytest.mark.parametrize("code", [13, 25, 26])  # function not found, version mismatch, deprecated
+def test_a_driver_of_another_age_tells_the_heat_all_the_same(
+    here: StubMachine, nvml: Nvml, code: int
+) -> None:
+    here.temperature_v = code
+    here.set(Gpu("GPU-a", temperature=66))
+    reading = only(nvml)
+    assert (reading.temperature_c, reading.faults) == (66, ())
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 8])
 def test_as_many_devices_as_there_are(here: StubMachine, nvml: Nvml, count: int) -> None:
     here.set(*(Gpu(f"GPU-{number}") for number in range(count)))

@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 
 # No driver on this machine, as on any without a GPU.
 _ABSENT = (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
-# What this device, or this kind of handle, does not tell.
+# What this device, this kind of handle, or this driver, which may be older or newer than the bindings, does
+# not tell.
 _UNTOLD = (
     pynvml.NVML_ERROR_NOT_SUPPORTED,
     pynvml.NVML_ERROR_NO_PERMISSION,
     pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
     pynvml.NVML_ERROR_INVALID_ARGUMENT,
+    pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
+    pynvml.NVML_ERROR_DEPRECATED,
 )
 _KINDS = {
     pynvml.NVML_ERROR_GPU_IS_LOST: FaultKind.LOST,
@@ -153,7 +156,7 @@ class Nvml:
             used_bytes=memory.used,
             free_bytes=memory.free,
             utilisation_percent=utilisation.gpu if utilisation is not None else None,
-            temperature_c=_told(pynvml.nvmlDeviceGetTemperatureV, whole, pynvml.NVML_TEMPERATURE_GPU),
+            temperature_c=_temperature(whole),
             power_w=_watts(_told(pynvml.nvmlDeviceGetPowerUsage, whole)),
             power_limit_w=_watts(_told(pynvml.nvmlDeviceGetEnforcedPowerLimit, whole)),
             throttle_reasons=throttles(_told(pynvml.nvmlDeviceGetCurrentClocksEventReasons, whole) or 0),
@@ -185,6 +188,15 @@ def _told(call: Callable[..., Any], *args: Any) -> Any:
         if exc.value in (*_UNTOLD, pynvml.NVML_ERROR_NOT_FOUND):
             return None
         raise
+
+
+def _temperature(handle: Any) -> int | None:
+    """By the function that stays, else by the one that older drivers have."""
+    sensor = pynvml.NVML_TEMPERATURE_GPU
+    found: int | None = _told(pynvml.nvmlDeviceGetTemperatureV, handle, sensor)
+    if found is None:
+        found = _told(pynvml.nvmlDeviceGetTemperature, handle, sensor)
+    return found
 
 
 def _processes(handle: Any) -> tuple[Process, ...]:
