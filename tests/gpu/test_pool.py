@@ -201,8 +201,11 @@ def test_a_full_gpu_amid_a_job_gives_its_memory_back_before_the_next_attempt(
     assert {path.name for path in machine.claims.iterdir()} - before
 
 
-def test_a_retry_that_waits_for_its_time_asks_the_device_then(service: Service, machine: StubMachine) -> None:
-    """Its worker holds it meanwhile; the device gets hot before its time has come."""
+@pytest.mark.parametrize("trouble", [{"temperature": 95}, {"fault": LOST}])
+def test_a_retry_that_waits_for_its_time_asks_the_device_then(
+    service: Service, machine: StubMachine, trouble: dict[str, int]
+) -> None:
+    """Its worker holds it meanwhile; the device gets hot or lost before its time has come."""
     machine.set(Gpu("GPU-a"))
     service.settings |= {"URL_ALLOW_PRIVATE": "true", "URL_TRIES": "1"}
     pool = start_pool(service)
@@ -210,10 +213,10 @@ def test_a_retry_that_waits_for_its_time_asks_the_device_then(service: Service, 
         task_id = service.http.post("/transcribe", json={"url": server.url("/a.wav")}).json()["task_id"]
         received = f"[{task_id}] received"
         service.wait(lambda: pool.log.count(received) == 2, 20, "the worker to hold the retry")
-        machine.change(0, temperature=95)
+        machine.change(0, **trouble)
         service.wait(lambda: stats(service).waiting == 1, 20, "the worker to give the retry back")
         assert record(service, task_id)["state"] == "waiting"
-        machine.change(0, temperature=40)
+        machine.change(0, temperature=40, fault=0)
         assert service.wait_for(task_id, "completed")["attempt"] == 2
 
 
@@ -312,11 +315,12 @@ def test_a_job_whose_time_has_not_come_keeps_no_memory(service: Service, machine
     assert wait_for_state(service, name, "ready").admitted
 
 
+@pytest.mark.parametrize("limit", [{"RECYCLE_AFTER_JOBS": "2"}, {"RECYCLE_ABOVE_MIB": "1"}])
 def test_children_are_replaced_after_some_jobs_and_none_is_lost(
-    service: Service, machine: StubMachine
+    service: Service, machine: StubMachine, limit: dict[str, str]
 ) -> None:
     machine.set(Gpu("GPU-a"))
-    pool = start_pool(service, RECYCLE_AFTER_JOBS="2")
+    pool = start_pool(service, **limit)
     before = {child.pid for child in pool.children()}
     for task_id in [service.submit() for _ in range(9)]:
         assert service.wait_for(task_id, "completed")["attempt"] == 1
