@@ -33,6 +33,7 @@ log = get_logger(__name__)
 
 LOOK_EVERY_S = 1.0
 ENDS_WITHIN_S = 10.0
+OTHERS_TURN = Admission(admitted=False, reason="another worker of its device loads its model first")
 
 
 @dataclass(frozen=True)
@@ -201,14 +202,15 @@ class Watch:
     def _idle_state(self) -> tuple[State, str]:
         if self._renewal.is_on or not self._child.is_up():
             return State.LOADING, _loading(self._child.state)
-        if not self._has_turn:  # nothing is amiss
-            return State.READY, "another worker of its device loads its model first"
         admission = self._judged()
-        return State.READY if admission.admitted else State.REFUSING, admission.reason
+        fine = admission.admitted or admission is OTHERS_TURN
+        return State.READY if fine else State.REFUSING, admission.reason
 
     def _judged(self) -> Admission:
         hindrance = self._hindrance()
-        return self._admission if hindrance is None else Admission(admitted=False, reason=hindrance)
+        if hindrance is not None:
+            return Admission(admitted=False, reason=hindrance)
+        return self._admission if self._has_turn else OTHERS_TURN
 
 
 def _loading(state: Load) -> str:
