@@ -15,6 +15,7 @@ from gateway.stopping import is_stopped
 from worker.errors import Cancelled, JobGone, JobNotFound
 from worker.jobs import Fence, JobRecord, MoveOutcome
 from worker.logs import get_logger
+from worker.measures import count_end
 
 log = get_logger(__name__)
 router = APIRouter()
@@ -66,3 +67,5 @@ def end(services: Services, record: JobRecord) -> None:
     )
     if outcome is MoveOutcome.ENDED:
         raise AlreadyEnded("the job has ended already: there is nothing to cancel")
+    if outcome is MoveOutcome.MOVED:
+        count_end(services.client, services.store, record.id, services.settings.engine)

@@ -20,6 +20,7 @@ from worker.delivery.bucket import not_delivered
 from worker.errors import Cancelled, WorkerLost
 from worker.jobs import Fence, JobRecord, JobState, MoveOutcome, Priority
 from worker.logs import get_logger
+from worker.measures import count_end
 from worker.resources import create_cache, create_client, create_store
 from worker.tasks import publish, summary
 
@@ -188,6 +189,8 @@ class Keeper:
             now=time.time(),
             fence=Fence.LOST,
         )
+        if outcome is MoveOutcome.MOVED:
+            self._count_end(dead.task_id)
         if outcome is MoveOutcome.ENDED and record.error_code != WorkerLost.code:
             self._settle_ended(dead, record)
             return
@@ -207,6 +210,7 @@ class Keeper:
         if outcome is not MoveOutcome.MOVED:
             return False
         log.error("result_not_delivered", task_id=record.id, code=WorkerLost.code)
+        self._count_end(record.id)
         self.app.backend.mark_as_done(record.id, summary(record.id, record.result))
         return True
 
@@ -218,7 +222,7 @@ class Keeper:
 
     def _end_revoked(self, task_id: str) -> None:
         """An operator revoked the task by Celery's own command, which took its entry."""
-        self.store.fail(
+        outcome = self.store.fail(
             task_id,
             code=Cancelled.code,
             message="the task was revoked by an operator",
@@ -226,7 +230,12 @@ class Keeper:
             now=time.time(),
             fence=Fence.LOST,
         )
+        if outcome is MoveOutcome.MOVED:
+            self._count_end(task_id)
         log.warning("job_revoked", task_id=task_id)
+
+    def _count_end(self, task_id: str) -> None:
+        count_end(self.client, self.store, task_id, self.settings.engine)
 
     def _entries_are_missing(self) -> bool:
         """Whether there are fewer entries than unfinished jobs: O(1), so a scan is rare."""

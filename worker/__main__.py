@@ -18,11 +18,14 @@ from worker.processes import DEVICE_FAULT_EXIT, REFUSED_EXIT
 from worker.settings import load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from worker.gpu.readings import Reading
     from worker.running import Post
     from worker.settings import Settings
 
 NO_GPU = "no GPU was found"
+FIRST_LOOK_S = 20.0  # a driver that nobody uses yet wakes each device first
 
 
 def main() -> int:
@@ -85,15 +88,20 @@ def run_on_cpu(settings: Settings, name: str) -> int:
     return run_one(settings, Post(name, degraded=degraded))
 
 
-def look_for_gpus(settings: Settings) -> list[Reading]:
+def look_for_gpus(settings: Settings) -> Sequence[Reading]:
     """Raises DriverFault."""
-    from worker.gpu.nvml import NoDriver  # noqa: PLC0415
+    from worker.gpu.nvml import DriverFault, NoDriver  # noqa: PLC0415
     from worker.gpu.pool import look_around  # noqa: PLC0415
+    from worker.gpu.question import Question, Unanswered  # noqa: PLC0415
+    from worker.gpu.readings import SILENCE  # noqa: PLC0415
 
     if settings.device == "cpu":
         return []
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     try:
-        return look_around(os.environ.get("CUDA_VISIBLE_DEVICES"))
+        return Question(lambda: look_around(chosen), FIRST_LOOK_S).answer().readings
+    except Unanswered as exc:
+        raise DriverFault(SILENCE) from exc
     except NoDriver:
         return []
 

@@ -19,15 +19,18 @@ from worker.engines.needs import MIB, need_bytes
 from worker.errors import ServiceError
 from worker.gpu.admission import Limits, admit
 from worker.gpu.nvml import DriverFault, NoDriver, Nvml
+from worker.gpu.question import Question, Unanswered
+from worker.gpu.readings import SILENCE
 from worker.resources import create_cache, create_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from worker.gpu.readings import Reading
+    from worker.gpu.readings import Reading, Versions
     from worker.settings import Settings
 
 CUDA_LIBRARIES = ("libcublas.so.12", "libcudnn.so.9")  # what CTranslate2 and PyTorch load for CUDA 12
+DRIVER_TIMEOUT_S = 20.0
 LLM_TIMEOUT_S = 5.0
 OLDEST_REDIS = (6, 2)
 
@@ -71,22 +74,32 @@ def examine_gpus(settings: Settings) -> Iterator[Finding]:
         yield Finding(Grade.OK, "driver", "not asked for (DEVICE=cpu)")
         return
     try:
-        nvml = Nvml()
-        versions, devices = nvml.versions(), nvml.devices()
+        versions, readings = Question(read_all, DRIVER_TIMEOUT_S).answer()
     except NoDriver as exc:
         yield _without_gpu(settings, f"none: {exc}")
         return
     except DriverFault as exc:
         yield Finding(Grade.FAIL, "driver", exc.fault.text)
         return
+    except Unanswered:
+        yield Finding(Grade.FAIL, "driver", SILENCE.text)
+        return
     yield Finding(Grade.OK, "driver", f"{versions.driver}, for CUDA up to {versions.cuda}")
-    if not devices:
+    if not readings:
         yield _without_gpu(settings, "the driver lists no device")
-    for device in devices:
-        yield examine_device(nvml.read(device), settings)
-    nvml.close()
-    if devices:
+    for reading in readings:
+        yield examine_device(reading, settings)
+    if readings:
         yield from examine_libraries()
+
+
+def read_all() -> tuple[Versions, list[Reading]]:
+    """Raises NoDriver, DriverFault."""
+    nvml = Nvml()
+    try:
+        return nvml.versions(), [nvml.read(device) for device in nvml.devices()]
+    finally:
+        nvml.close()
 
 
 def examine_device(reading: Reading, settings: Settings) -> Finding:

@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeGuard
 
 from worker.errors import Cancelled, TimeLimitExceeded
-from worker.jobs import Fence, JobState
+from worker.jobs import Fence, JobState, MoveOutcome
 from worker.logs import get_logger
 from worker.streams.requests import running_children
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from worker.jobs import JobRecord, JobStore
 
 log = get_logger(__name__)
@@ -47,11 +49,15 @@ class Guard:
 
     Args:
         stall_s: Seconds without progress after which an attempt is taken to hang.
+        ended: Called with the id of a job that it has made fail.
     """
 
-    def __init__(self, store: JobStore, stall_s: float) -> None:
+    def __init__(
+        self, store: JobStore, stall_s: float, ended: Callable[[str], None] = lambda _task_id: None
+    ) -> None:
         self._store = store
         self._stall_s = stall_s
+        self._ended = ended
         self._unwanted: set[str] = set()
         self._seen: dict[str, Sighting] = {}
         self._looked_at = float("-inf")
@@ -74,7 +80,7 @@ class Guard:
 
     def _fail(self, record: JobRecord) -> None:
         """Make this the job's end, if the attempt still owns it; whoever is given the entry next finds it."""
-        self._store.fail(
+        outcome = self._store.fail(
             record.id,
             code=TimeLimitExceeded.code,
             message="the engine ran longer than a recording of this length may take (TIME_LIMIT_X, "
@@ -84,6 +90,8 @@ class Guard:
             lease=record.lease,
             fence=Fence.HOLD,
         )
+        if outcome is MoveOutcome.MOVED:
+            self._ended(record.id)
 
     def _to_kill(self, records: dict[str, JobRecord | None], now: float) -> list[str]:
         before = self._seen if now - self._looked_at < LONGEST_GAP_S else {}

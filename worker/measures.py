@@ -8,16 +8,24 @@ One hash for the service's life, so that the counts go on whichever worker or ex
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
+
+from redis.exceptions import RedisError
+
+from worker.logs import get_logger
 
 if TYPE_CHECKING:
     import redis
 
-    from worker.jobs import JobRecord
+    from worker.jobs import JobRecord, JobStore
+
+log = get_logger(__name__)
 
 MEASURES_KEY = "job-measures"
 ON_CPU = "cpu"
+NOWHERE = "none"
 SUM = "sum"
 COMPLETED = "completed"
 INF = "+Inf"
@@ -40,8 +48,15 @@ class Sample:
 
 
 def device_of(worker: str) -> str:
-    """A worker's device, as a label: a pool's worker is named for it, a CPU worker for its process."""
-    return worker if worker.startswith("gpu") else ON_CPU
+    """A worker's device, as a label: a pool's worker is named for it, a CPU worker for its process.
+
+    Without the host: a container has a new one each time, and every label is a series for ever. ``worker``
+    is empty of a job that nobody works on.
+    """
+    if not worker:
+        return NOWHERE
+    named = re.match(r"gpu[\d.]*", worker)
+    return named.group() if named else ON_CPU
 
 
 def observations(record: JobRecord, *, speed_tells: bool) -> dict[str, float]:
@@ -67,6 +82,16 @@ def count_job(client: redis.Redis, record: JobRecord, engine: str, *, speed_tell
         pipe.hincrby(MEASURES_KEY, f"{measure}|{where}|{bucket(measure, value)}", 1)
         pipe.hincrbyfloat(MEASURES_KEY, f"{measure}|{where}|{SUM}", round(value, 3))
     pipe.execute()
+
+
+def count_end(client: redis.Redis, store: JobStore, task_id: str, engine: str) -> None:
+    """Add a job that was ended by another than its attempt; that is not worth an error."""
+    try:
+        record = store.get(task_id)
+        if record is not None:
+            count_job(client, record, record.options.engine or engine, speed_tells=False)
+    except RedisError as exc:
+        log.warning("job_not_counted", error=type(exc).__name__)
 
 
 def bucket(measure: str, value: float) -> str:

@@ -21,11 +21,13 @@ from worker.gpu.admission import Limits
 from worker.gpu.renewal import Renewal
 from worker.gpu.report import WorkerReport, describe, drop_report, publish_report, used_by
 from worker.gpu.sight import Sight
+from worker.gpu.turn import Turn
 from worker.gpu.watch import View, Watch
 from worker.guard import Guard
 from worker.heartbeat import Heart
 from worker.llm_watch import required_watch
 from worker.logs import configure_logging
+from worker.measures import count_end
 from worker.patience import AWAY, patiently
 from worker.problems import report_problem
 from worker.processes import DEVICE_FAULT_EXIT, REFUSED_EXIT
@@ -79,7 +81,10 @@ def run_worker(settings: Settings, post: Post) -> int:
     if llm is not None:
         llm.start()
     streams.set_gate(watch.may_read)
-    Heart(client, post.name, child.is_up, Guard(store, settings.stall_s).look, hindrance).install()
+    guard = Guard(
+        store, settings.stall_s, lambda task_id: count_end(client, store, task_id, choose(settings).name)
+    )
+    Heart(client, post.name, child.is_up, guard.look, hindrance).install()
     limit_drain(settings.drain_s)
     worker = app.Worker(
         hostname=post.name, pool="prefork", concurrency=1, queues=[TRANSCRIBE_QUEUE], quiet=True
@@ -122,6 +127,7 @@ def _watch(
         child=child,
         renewal=Renewal(settings.idle_unload_s),
         publish=publish,
+        turn=Turn(post.gpu) if post.gpu else None,
         hindrance=hindrance,
     )
 

@@ -5,6 +5,8 @@
  * above it, and the keys below either are its own:
  *
  *   driver 570.86.15   cuda 12080   init 0            the driver; nvmlInit answers the code `init`
+ *   temperature_v 0                                   the code of nvmlDeviceGetTemperatureV; 13: an old driver
+ *   hangs 0            1: every call waits until it is 0 again
  *   device GPU-1       name, total_mib, used_mib, utilisation, temperature, power_mw, power_limit_mw,
  *                      throttle (bits), ecc (uncorrected errors), fault (the code of every call for it),
  *                      xid NUMBER SERIAL (an event for who registered before SERIAL was written)
@@ -20,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { SUCCESS = 0, INVALID = 2, UNSUPPORTED = 3, TOO_SMALL = 7, TIMEOUT = 10, NOT_FOUND = 6, LOST = 15 };
 enum { MAX_GPUS = 32, MAX_PROCESSES = 32, TEXT = 96, LINE = 512 };
@@ -44,7 +47,7 @@ typedef struct {
 
 typedef struct {
     char driver[TEXT];
-    int cuda, init;
+    int cuda, init, hangs, temperature_v;
     Gpu gpus[MAX_GPUS];
     int count;
 } Machine;
@@ -59,6 +62,8 @@ static void set(Machine *machine, Gpu *gpu, const char *key, char *value) {
     if (!strcmp(key, "driver")) snprintf(machine->driver, TEXT, "%s", value);
     else if (!strcmp(key, "cuda")) machine->cuda = atoi(value);
     else if (!strcmp(key, "init")) machine->init = atoi(value);
+    else if (!strcmp(key, "temperature_v")) machine->temperature_v = atoi(value);
+    else if (!strcmp(key, "hangs")) machine->hangs = atoi(value);
     else if (!gpu) return;
     else if (!strcmp(key, "name")) snprintf(gpu->name, TEXT, "%s", value);
     else if (!strcmp(key, "total_mib")) gpu->total_mib = strtoull(value, NULL, 10);
@@ -105,7 +110,7 @@ static void add_claims(Machine *machine, const char *path) {
     closedir(claims);
 }
 
-static void look(Machine *machine) {
+static void read_file(Machine *machine) {
     const char *path = getenv("NVML_STUB_FILE");
     char line[LINE], parent[TEXT] = "";
     memset(machine, 0, sizeof *machine);
@@ -125,6 +130,10 @@ static void look(Machine *machine) {
     }
     if (file) fclose(file);
     if (path) add_claims(machine, path);
+}
+
+static void look(Machine *machine) {
+    for (read_file(machine); machine->hangs; read_file(machine)) usleep(50000);
 }
 
 static Gpu *find(Machine *machine, const char *uuid) {
@@ -236,9 +245,18 @@ int nvmlDeviceGetUtilizationRates(Handle *device, Utilisation *rates) {
     return SUCCESS;
 }
 
+int nvmlDeviceGetTemperature(Handle *device, int sensor, unsigned *temperature) {
+    (void)sensor;
+    REACH(device);
+    if (gpu->parent[0]) return UNSUPPORTED;
+    *temperature = gpu->temperature;
+    return SUCCESS;
+}
+
 int nvmlDeviceGetTemperatureV(Handle *device, Temperature *temperature) {
     REACH(device);
     if (gpu->parent[0]) return UNSUPPORTED;
+    if (machine.temperature_v) return machine.temperature_v;
     temperature->temperature = (int)gpu->temperature;
     return SUCCESS;
 }

@@ -49,6 +49,8 @@ class StubMachine:
     folder: Path
     driver: str = "570.86.15"
     init: int = 0
+    temperature_v: int = 0
+    hangs: int = 0
     gpus: list[Gpu] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -65,7 +67,11 @@ class StubMachine:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"LD_LIBRARY_PATH": str(self.library.parent), "NVML_STUB_FILE": str(self.file)}
+        """With a folder for temporary files of its own: other tests' machines have a GPU-a, too."""
+        folder = self.folder / "tmp"
+        folder.mkdir(exist_ok=True)
+        places = {"TMPDIR": str(folder), "NVML_STUB_FILE": str(self.file)}
+        return {"LD_LIBRARY_PATH": str(self.library.parent), **places}
 
     def set(self, *gpus: Gpu) -> None:
         self.gpus = list(gpus)
@@ -80,8 +86,14 @@ class StubMachine:
         self.init = code
         self.write()
 
+    def hang(self, hangs: bool) -> None:
+        """Let every call wait, until it is let go again."""
+        self.hangs = int(hangs)
+        self.write()
+
     def write(self) -> None:
-        lines = [f"driver {self.driver}", "cuda 12080", f"init {self.init}"]
+        lines = [f"driver {self.driver}", "cuda 12080", f"init {self.init}", f"hangs {self.hangs}"]
+        lines += [f"temperature_v {self.temperature_v}"]
         lines += [line for gpu in self.gpus for line in gpu.lines()]
         aside = self.file.with_suffix(".new")
         aside.write_text("\n".join(lines) + "\n")

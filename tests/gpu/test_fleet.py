@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -116,22 +119,38 @@ def test_the_job_at_work_is_shown_with_its_speed(service: Service, machine: Stub
     service.wait(lambda: gpus(service)[1]["workers"][0]["report"]["jobs_done"] == 1, 10, "the job to count")
 
 
+class Terminal:
+    """`python -m ops gpus` on a terminal of so many columns, until it ends."""
+
+    def __init__(self, service: Service, *arguments: str, columns: int = 150) -> None:
+        self._ours, its = pty.openpty()
+        environment = {**service.environment, "COLUMNS": str(columns), "TERM": "xterm-256color"}
+        argv = [sys.executable, "-m", "ops", "gpus", *arguments]
+        self.popen = subprocess.Popen(argv, cwd=ROOT, env=environment, stdin=its, stdout=its, stderr=its)
+        os.close(its)
+        self.shown = ""
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def end(self, timeout_s: float = 20) -> int:
+        """Its exit status, once all that it wrote is in ``shown``."""
+        try:
+            return self.popen.wait(timeout_s)
+        finally:
+            self.popen.kill()
+            self._reader.join()
+            os.close(self._ours)
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):  # the terminal's end, on Linux
+            while part := os.read(self._ours, 65_536):
+                self.shown += part.decode(errors="replace")
+
+
 def table_on_a_terminal(service: Service, columns: int = 150) -> tuple[int, str]:
     """What `python -m ops gpus --once` puts on a terminal, and its exit status."""
-    ours, its = pty.openpty()
-    environment = {**service.environment, "COLUMNS": str(columns), "TERM": "xterm-256color"}
-    argv = [sys.executable, "-m", "ops", "gpus", "--once"]
-    with subprocess.Popen(argv, cwd=ROOT, env=environment, stdin=its, stdout=its, stderr=its) as process:
-        os.close(its)
-        shown = b""
-        try:
-            while part := os.read(ours, 65_536):
-                shown += part
-        except OSError:  # the terminal's end, on Linux
-            pass
-        finally:
-            os.close(ours)
-    return process.returncode, shown.decode()
+    terminal = Terminal(service, "--once", columns=columns)
+    return terminal.end(), terminal.shown
 
 
 def test_the_table_on_a_terminal(service: Service, machine: StubMachine) -> None:
@@ -149,10 +168,34 @@ def test_the_table_on_a_terminal(service: Service, machine: StubMachine) -> None
     assert "not loaded" in plain
     assert "1 Stub B" in second
     assert "amber" in second
-    assert "amber: 1 green, 1 amber" in plain
+    assert plain.startswith("amber: 1 green, 1 amber")  # where no short terminal cuts it off
+    narrow = COLOUR_CODES.sub("", table_on_a_terminal(service, columns=80)[1]).split("\r\n")
+    assert narrow[1:4] == [
+        f"gpu0@{HOST} green the model is loaded",
+        "  0 Stub A, 8.3 of 23.4 GiB (7.8 ours), 3 %, 41 °C, 65 W",
+        "  simulated, 0 done",
+    ]
+    assert "amber refusing: 4000 MiB are free" in narrow[4]
     pool.kill()
     wait_for_verdict(service, 503, "red", "2 red")
     assert table_on_a_terminal(service)[0] == 1
+
+
+def test_the_live_table_outlives_an_outage(service: Service, machine: StubMachine) -> None:
+    machine.set(Gpu("GPU-a"))
+    started(service, 1)
+    wait_for_verdict(service, 200, "green", "1 green")
+    live = Terminal(service)
+    try:
+        service.wait(lambda: "green: 1 green" in live.shown, 20, "the table")
+        service.redis.stop()
+        service.wait(lambda: "Redis does not answer" in live.shown, 20, "the table to say so")
+        service.redis.start()
+        shown = live.shown.count("green: 1 green")
+        service.wait(lambda: live.shown.count("green: 1 green") > shown, 30, "the table to come back")
+    finally:
+        live.popen.send_signal(signal.SIGINT)
+        assert live.end() == 0
 
 
 def test_a_lost_worker_is_forgotten_on_demand(service: Service, machine: StubMachine) -> None:
@@ -184,7 +227,7 @@ def test_the_exporter_tells_of_devices_queue_and_jobs(service: Service, machine:
     assert found["transcription_up"][0].value == 1
     assert found["transcription_verdict"][0].value == 0
     (ended,) = found["transcription_jobs_ended"]
-    labels = {"engine": "simulated", "device": f"gpu0@{HOST}"}
+    labels = {"engine": "simulated", "device": "gpu0"}
     assert (ended.value, ended.labels) == (3, {**labels, "outcome": "completed"})
     for name in ("job_wait_seconds", "job_run_seconds", "job_speed_ratio"):
         samples = {(one.name, one.labels.get("le")): one for one in found[f"transcription_{name}"]}

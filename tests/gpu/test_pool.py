@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from pydantic import SecretStr
 
 from tests.gpu.conftest import engine_script
 from tests.gpu.stub import DRIVER_MISMATCH, LOST, Gpu, StubMachine
+from tests.sources.raw_server import RawServer, answers, serves
+from tests.support.service import SAMPLE
+from worker import streams
+from worker.app import create_app
 from worker.gpu.report import WorkerReport, read_reports
 from worker.processes import REFUSED_EXIT
+from worker.settings import Settings
+from worker.tasks import TRANSCRIBE_QUEUE, TRANSCRIBE_TASK
 
 if TYPE_CHECKING:
     from tests.support.service import Process, Service
@@ -48,6 +55,11 @@ def wait_for_state(service: Service, name: str, *states: str, timeout_s: float =
 def record(service: Service, task_id: str) -> dict[str, Any]:
     with service.redis.client() as client:
         return dict(client.hgetall(f"job:{task_id}"))
+
+
+def stats(service: Service) -> streams.QueueStats:
+    with service.redis.client() as client:
+        return streams.stats(client, TRANSCRIBE_QUEUE)
 
 
 def test_two_devices_share_jobs_evenly_and_each_has_its_own(service: Service, machine: StubMachine) -> None:
@@ -127,6 +139,42 @@ def test_a_device_that_vanishes_is_dropped_and_taken_back(service: Service, mach
     wait_for_state(service, f"gpu0@{HOST}", "ready")
 
 
+def test_a_gpu_that_is_lost_is_red_whether_it_is_the_only_one_or_not(
+    service: Service, machine: StubMachine
+) -> None:
+    machine.set(Gpu("GPU-a", fault=LOST))
+    service.start_gateway()
+    pool = service.start("pool", "worker")  # not: one worker, on the CPU
+    assert "GPU is lost" in wait_for_state(service, f"gpu@{HOST}", "faulty").reason
+    machine.set(Gpu("GPU-a", fault=LOST), Gpu("GPU-b"))
+    wait_for_state(service, f"gpu1@{HOST}", "ready")
+    assert "GPU is lost" in wait_for_state(service, f"gpu0@{HOST}", "faulty").reason  # unknown as it is
+    machine.change(0, fault=0)
+    service.wait(lambda: pool.log.count('"worker_ready"') == 2, 60, "both workers to be ready")
+    machine.change(0, fault=LOST)
+    service.wait(lambda: '"worker_ended"' in pool.log, 30, "the worker to leave its device")
+    told = wait_for_state(service, f"gpu0@{HOST}", "faulty")
+    shown = [report.reason for report in (told, reports(service)[f"gpu0@{HOST}"])]
+    assert shown == ["NVML says: GPU is lost"] * 2
+    machine.change(0, fault=0)
+    wait_for_state(service, f"gpu0@{HOST}", "ready")
+
+
+def test_a_pool_outlives_what_redis_refuses(service: Service, machine: StubMachine) -> None:
+    """As it does all writes when its disk is full."""
+    machine.set(Gpu("GPU-a"), Gpu("GPU-b"))
+    pool = start_pool(service, 2)
+    machine.change(1, fault=LOST)  # of such a device the pool itself reports
+    wait_for_state(service, f"gpu1@{HOST}", "faulty")
+    with service.redis.client() as client:
+        client.execute_command("ACL", "SETUSER", "default", "-hset")
+        told = '"error": "NoPermissionError", "event": "report_missed"'
+        service.wait(lambda: told in pool.log or pool.popen.poll() is not None, 20, "a report to be refused")
+        client.execute_command("ACL", "SETUSER", "default", "+hset")
+    assert pool.popen.poll() is None
+    service.wait_for(service.submit(), "completed")
+
+
 def test_a_cuda_error_replaces_the_worker_and_counts(service: Service, machine: StubMachine) -> None:
     machine.set(Gpu("GPU-a"))
     once = str(service.folder / "failed")
@@ -151,6 +199,25 @@ def test_a_full_gpu_amid_a_job_gives_its_memory_back_before_the_next_attempt(
     assert status["attempt"] == 2
     assert '"child_replaced"' in pool.log
     assert {path.name for path in machine.claims.iterdir()} - before
+
+
+@pytest.mark.parametrize("trouble", [{"temperature": 95}, {"fault": LOST}])
+def test_a_retry_that_waits_for_its_time_asks_the_device_then(
+    service: Service, machine: StubMachine, trouble: dict[str, int]
+) -> None:
+    """Its worker holds it meanwhile; the device gets hot or lost before its time has come."""
+    machine.set(Gpu("GPU-a"))
+    service.settings |= {"URL_ALLOW_PRIVATE": "true", "URL_TRIES": "1"}
+    pool = start_pool(service)
+    with RawServer([answers(503, Retry_After=6), serves(SAMPLE.read_bytes())]) as server:
+        task_id = service.http.post("/transcribe", json={"url": server.url("/a.wav")}).json()["task_id"]
+        received = f"[{task_id}] received"
+        service.wait(lambda: pool.log.count(received) == 2, 20, "the worker to hold the retry")
+        machine.change(0, **trouble)
+        service.wait(lambda: stats(service).waiting == 1, 20, "the worker to give the retry back")
+        assert record(service, task_id)["state"] == "waiting"
+        machine.change(0, temperature=40, fault=0)
+        assert service.wait_for(task_id, "completed")["attempt"] == 2
 
 
 def test_an_engine_that_can_not_be_loaded_again_costs_the_worker_not_the_job(
@@ -201,6 +268,22 @@ def test_a_killed_worker_comes_back_and_a_killed_pool_leaves_nobody(
     assert alive == []
 
 
+@pytest.mark.parametrize(("total_mib", "loaded"), [(12_000, 1), (24_000, 2)])
+def test_of_two_workers_of_a_device_as_many_load_as_there_is_room_for(
+    service: Service, machine: StubMachine, total_mib: int, loaded: int
+) -> None:
+    machine.set(Gpu("GPU-a", total_mib=total_mib))
+    service.settings["SIMULATED_SCRIPT"] = engine_script(machine, speed=5)
+    service.start_gateway()
+    service.start_sweeper()
+    service.start("pool", "worker", JOBS_PER_GPU="2")
+    for name in (f"gpu0@{HOST}", f"gpu0-2@{HOST}"):
+        wait_for_state(service, name, "ready", "refusing")
+    for task_id in [service.submit() for _ in range(4)]:
+        assert service.wait_for(task_id, "completed")["attempt"] == 1
+    assert len(list(machine.claims.iterdir())) == loaded
+
+
 def test_memory_is_given_back_when_there_is_no_work_and_taken_again(
     service: Service, machine: StubMachine
 ) -> None:
@@ -219,11 +302,25 @@ def test_memory_is_given_back_when_there_is_no_work_and_taken_again(
     assert status["attempt"] == 1
 
 
+def test_a_job_whose_time_has_not_come_keeps_no_memory(service: Service, machine: StubMachine) -> None:
+    machine.set(Gpu("GPU-a"))
+    service.start("pool", "worker", IDLE_UNLOAD_S="2")  # no sweeper: it removes entries without a job
+    wait_for_state(service, f"gpu0@{HOST}", "ready")
+    app = create_app(Settings(redis_url=SecretStr(service.redis.url)))
+    app.send_task(TRANSCRIBE_TASK, queue=TRANSCRIBE_QUEUE, countdown=600)
+    app.close()
+    service.wait(lambda: stats(service).in_flight == 1, 20, "the worker to hold it")
+    name = f"gpu0@{HOST}"
+    service.wait(lambda: not reports(service)[name].model_loaded, 30, "the model to be unloaded")
+    assert wait_for_state(service, name, "ready").admitted
+
+
+@pytest.mark.parametrize("limit", [{"RECYCLE_AFTER_JOBS": "2"}, {"RECYCLE_ABOVE_MIB": "1"}])
 def test_children_are_replaced_after_some_jobs_and_none_is_lost(
-    service: Service, machine: StubMachine
+    service: Service, machine: StubMachine, limit: dict[str, str]
 ) -> None:
     machine.set(Gpu("GPU-a"))
-    pool = start_pool(service, RECYCLE_AFTER_JOBS="2")
+    pool = start_pool(service, **limit)
     before = {child.pid for child in pool.children()}
     for task_id in [service.submit() for _ in range(9)]:
         assert service.wait_for(task_id, "completed")["attempt"] == 1

@@ -46,6 +46,16 @@ def test_every_figure_is_the_devices(here: StubMachine, nvml: Nvml) -> None:
     assert nvml.versions() == Versions("570.86.15", "12.8")
 
 
+@pytest.mark.parametrize("code", [13, 25, 26])  # function not found, version mismatch, deprecated
+def test_a_driver_of_another_age_tells_the_heat_all_the_same(
+    here: StubMachine, nvml: Nvml, code: int
+) -> None:
+    here.temperature_v = code
+    here.set(Gpu("GPU-a", temperature=66))
+    reading = only(nvml)
+    assert (reading.temperature_c, reading.faults) == (66, ())
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 8])
 def test_as_many_devices_as_there_are(here: StubMachine, nvml: Nvml, count: int) -> None:
     here.set(*(Gpu(f"GPU-{number}") for number in range(count)))
@@ -81,7 +91,15 @@ def test_what_goes_wrong_is_a_fault_of_the_reading(
     (device,) = nvml.devices()
     here.change(0, fault=code)
     assert [fault.kind for fault in nvml.read(device).faults] == [kind]
-    assert nvml.devices() == []
+    with pytest.raises(DriverFault) as raised:
+        nvml.devices()
+    assert raised.value.fault.kind is kind
+    here.set(*here.gpus, Gpu("GPU-b"))
+    around = look_around(None)
+    assert [one.device.uuid for one in around.readings] == ["GPU-b"]
+    lost = around.of(device)
+    assert lost is not None
+    assert [fault.kind for fault in lost.faults] == [kind]
 
 
 def test_a_device_that_fell_off_the_bus_reads_as_lost(here: StubMachine, nvml: Nvml) -> None:
@@ -132,10 +150,10 @@ def test_a_sight_finds_its_device_again(here: StubMachine) -> None:
 
 def test_only_the_devices_that_are_to_be_seen_are(here: StubMachine) -> None:
     here.set(*(Gpu(f"GPU-{number}") for number in range(3)))
-    assert [one.device.uuid for one in look_around("GPU-2,0")] == ["GPU-2", "GPU-0"]
-    assert [one.device.uuid for one in look_around("1,7,2")] == ["GPU-1"]
-    assert look_around("") == []
-    assert len(look_around(None)) == 3
+    assert [one.device.uuid for one in look_around("GPU-2,0").readings] == ["GPU-2", "GPU-0"]
+    assert [one.device.uuid for one in look_around("1,7,2").readings] == ["GPU-1"]
+    assert look_around("").readings == []
+    assert len(look_around(None).readings) == 3
 
 
 def test_a_machine_without_the_library_has_no_driver() -> None:

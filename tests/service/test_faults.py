@@ -42,6 +42,7 @@ def test_a_job_that_kills_every_worker_ends_as_a_dead_letter(service: Service) -
     assert attempts(worker) == 3
     assert service.http.get(f"/download/{task_id}").status_code == httpx.codes.CONFLICT
     assert worker.popen.poll() is None, "the worker died with its child"
+    assert service.wait(service.outcomes, 10, "the job to be counted") == {("none", "worker_lost"): 1}
 
 
 def test_an_operator_handles_dead_letters(service: Service, tmp_path: Path) -> None:
@@ -139,6 +140,8 @@ def test_a_waiting_job_that_is_cancelled_never_runs(service: Service) -> None:
     with service.redis.client() as client:
         assert json.loads(client.get(f"celery-task-meta-{cancelled}"))["status"] == "REVOKED"
     assert [line for line in worker.log.splitlines() if cancelled in line and "job_claimed" in line] == []
+    expected = {("none", "cancelled"): 1, ("cpu", "completed"): 1}
+    service.wait(lambda: service.outcomes() == expected, 10, "both to be counted")
 
 
 def test_a_cancel_that_no_worker_heard_of_still_stops_a_hanging_engine(

@@ -56,6 +56,8 @@ def test_an_engine_that_takes_too_long_is_stopped_and_the_next_job_runs(service:
     assert status["attempt"] == 1
     service.wait_for(service.submit(), "completed")
     assert worker.popen.poll() is None
+    expected = {("cpu", "time_limit"): 1, ("cpu", "completed"): 1}
+    service.wait(lambda: service.outcomes() == expected, 10, "both to be counted")
 
 
 def test_why_no_worker_takes_jobs_is_told_to_whoever_asks(service: Service) -> None:

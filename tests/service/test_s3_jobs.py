@@ -156,6 +156,7 @@ def test_every_worker_killed_around_the_delivery_leaves_the_result_here(
     delivering.wait(gate.reached.exists, START_S, f"the job to be {moment}")
     worker.kill()
     require_kept(delivering, task_id, "the worker died")
+    assert delivering.wait(delivering.outcomes, 10, "the job to be counted") == {("none", "completed"): 1}
     with delivering.redis.client() as client:
         delivering.wait(
             lambda: streams.stats(client, TRANSCRIBE_QUEUE).dead == 0, 10, "no dead letter to be left"

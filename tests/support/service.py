@@ -16,6 +16,7 @@ import psutil
 from ops.stack import free_port
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
+from worker.measures import read_samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,6 +163,12 @@ class Service:
         answer = self.http.get(f"/download/{task_id}", params={"fmt": fmt})
         assert answer.status_code == httpx.codes.OK, answer.text
         return answer
+
+    def outcomes(self) -> dict[tuple[str, str], int]:
+        """How many jobs the metrics have counted, by device and outcome."""
+        with self.redis.client() as client:
+            samples = [one for one in read_samples(client) if one.measure == "ended"]
+        return {(one.device, one.bound): int(one.value) for one in samples}
 
     def files(self) -> list[str]:
         """Every file of every job, relative to the cache."""

@@ -26,13 +26,13 @@ def counted(client: redis.Redis) -> dict[str, float]:
 def test_a_completed_job_counts_its_wait_its_run_and_its_speed(client: redis.Redis) -> None:
     count_job(client, record(), "", speed_tells=True)
     assert counted(client) == {
-        "ended gpu0@h completed": 1,
-        "wait gpu0@h 5": 1,
-        "wait gpu0@h sum": 3,
-        "run gpu0@h 15": 1,
-        "run gpu0@h sum": 10,
-        "speed gpu0@h 10": 1,
-        "speed gpu0@h sum": 6,
+        "ended gpu0 completed": 1,
+        "wait gpu0 5": 1,
+        "wait gpu0 sum": 3,
+        "run gpu0 15": 1,
+        "run gpu0 sum": 10,
+        "speed gpu0 10": 1,
+        "speed gpu0 sum": 6,
     }
 
 
@@ -54,5 +54,17 @@ def test_a_bucket_has_what_is_at_most_its_bound(seconds: float, bound: str) -> N
     assert bucket("wait", seconds) == bound
 
 
-def test_cpu_workers_share_a_label_for_their_names_never_return() -> None:
-    assert (device_of("cpu-12@h"), device_of("mine@h"), device_of("gpu1@h")) == ("cpu", "cpu", "gpu1@h")
+@pytest.mark.parametrize(
+    ("worker", "device"),
+    [
+        ("gpu1@h", "gpu1"),
+        ("gpu0-2@h", "gpu0"),  # the second worker on it
+        ("gpu0.1@h", "gpu0.1"),
+        ("gpu-77@h", "gpu"),
+        ("cpu-12@h", "cpu"),
+        ("mine@h", "cpu"),
+        ("", "none"),
+    ],
+)
+def test_a_device_keeps_its_label_whatever_the_host_or_process_is_called(worker: str, device: str) -> None:
+    assert device_of(worker) == device

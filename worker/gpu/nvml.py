@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 
 # No driver on this machine, as on any without a GPU.
 _ABSENT = (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
-# What this device, or this kind of handle, does not tell.
+# What this device, this kind of handle, or this driver, which may be older or newer than the bindings, does
+# not tell.
 _UNTOLD = (
     pynvml.NVML_ERROR_NOT_SUPPORTED,
     pynvml.NVML_ERROR_NO_PERMISSION,
     pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
     pynvml.NVML_ERROR_INVALID_ARGUMENT,
+    pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
+    pynvml.NVML_ERROR_DEPRECATED,
 )
 _KINDS = {
     pynvml.NVML_ERROR_GPU_IS_LOST: FaultKind.LOST,
@@ -68,6 +71,7 @@ class Nvml:
         self._handles: dict[str, Any] = {}
         self._wholes: dict[str, Any] = {}  # the GPU that a device is, or is an instance of
         self._events: dict[str, Any] = {}
+        self.unreachable: dict[str, Fault] = {}  # by index: GPUs that did not answer when last listed
 
     def close(self) -> None:
         for events in self._events.values():
@@ -86,13 +90,17 @@ class Nvml:
     def devices(self) -> list[Device]:
         """The devices that answer, in NVML's order; of a GPU that is split (MIG), its instances.
 
-        Raises DriverFault.
+        Raises DriverFault, also where there are GPUs and none of them answers.
         """
+        self.unreachable = {}
         try:
             count = pynvml.nvmlDeviceGetCount()
         except pynvml.NVMLError as exc:
             raise DriverFault(_fault(exc)) from exc
-        return [device for index in range(count) for device in self._of_gpu(index)]
+        found = [device for index in range(count) for device in self._of_gpu(index)]
+        if not found and self.unreachable:
+            raise DriverFault(next(iter(self.unreachable.values())))
+        return found
 
     def read(self, device: Device) -> Reading:
         """A look at a device that was listed. Raises nothing: what goes wrong is a fault of the reading."""
@@ -123,8 +131,8 @@ class Nvml:
                 instance = _told(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, whole, number)
                 if instance is not None:
                     yield self._noted(instance, whole, f"{index}.{number}")
-        except pynvml.NVMLError:  # it does not answer: whoever knew it finds it missing
-            return
+        except pynvml.NVMLError as exc:
+            self.unreachable[str(index)] = _fault(exc)
 
     def _noted(self, handle: Any, whole: Any, label: str) -> Device:
         device = Device(pynvml.nvmlDeviceGetUUID(handle), label, pynvml.nvmlDeviceGetName(handle))
@@ -148,7 +156,7 @@ class Nvml:
             used_bytes=memory.used,
             free_bytes=memory.free,
             utilisation_percent=utilisation.gpu if utilisation is not None else None,
-            temperature_c=_told(pynvml.nvmlDeviceGetTemperatureV, whole, pynvml.NVML_TEMPERATURE_GPU),
+            temperature_c=_temperature(whole),
             power_w=_watts(_told(pynvml.nvmlDeviceGetPowerUsage, whole)),
             power_limit_w=_watts(_told(pynvml.nvmlDeviceGetEnforcedPowerLimit, whole)),
             throttle_reasons=throttles(_told(pynvml.nvmlDeviceGetCurrentClocksEventReasons, whole) or 0),
@@ -180,6 +188,15 @@ def _told(call: Callable[..., Any], *args: Any) -> Any:
         if exc.value in (*_UNTOLD, pynvml.NVML_ERROR_NOT_FOUND):
             return None
         raise
+
+
+def _temperature(handle: Any) -> int | None:
+    """By the function that stays, else by the one that older drivers have."""
+    sensor = pynvml.NVML_TEMPERATURE_GPU
+    found: int | None = _told(pynvml.nvmlDeviceGetTemperatureV, handle, sensor)
+    if found is None:
+        found = _told(pynvml.nvmlDeviceGetTemperature, handle, sensor)
+    return found
 
 
 def _processes(handle: Any) -> tuple[Process, ...]:

@@ -17,6 +17,7 @@ class FaultKind(StrEnum):
     XID = "xid"
     DRIVER_MISMATCH = "driver_mismatch"
     UNREADABLE = "unreadable"
+    SILENT = "silent"  # the driver does not answer: whether the device still works, nobody knows
     CUDA = "cuda"  # an engine's word, not NVML's
 
 
@@ -24,6 +25,10 @@ class FaultKind(StrEnum):
 class Fault:
     kind: FaultKind
     text: str
+
+
+SILENCE = Fault(FaultKind.SILENT, "the driver does not answer")
+SILENT_AFTER_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,11 @@ class Reading:
     uncorrected_ecc: int | None = None
     processes: tuple[Process, ...] = ()
     faults: tuple[Fault, ...] = ()
+
+    @property
+    def failures(self) -> tuple[Fault, ...]:
+        """The faults that end work on the device; while the driver is silent, CUDA may go on."""
+        return tuple(fault for fault in self.faults if fault.kind is not FaultKind.SILENT)
 
 
 @dataclass(frozen=True)

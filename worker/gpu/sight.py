@@ -6,7 +6,8 @@ import time
 from dataclasses import replace
 
 from worker.gpu.nvml import DriverFault, NoDriver, Nvml
-from worker.gpu.readings import Device, Fault, FaultKind, Reading, Versions
+from worker.gpu.question import Question, Unanswered
+from worker.gpu.readings import SILENCE, SILENT_AFTER_S, Device, Fault, FaultKind, Reading, Versions
 
 
 class Sight:
@@ -15,10 +16,29 @@ class Sight:
     def __init__(self, uuid: str) -> None:
         self._device = Device(uuid, "?", "?")
         self._nvml: Nvml | None = None
+        self._question = Question(self._look)
+        self._last: Reading | None = None
         self.versions: Versions | None = None
 
     def look(self) -> Reading:
-        """What is to be seen now; where nothing is, the reading's faults say why. Raises nothing."""
+        """What is to be seen now, or was a moment ago; where nothing is, the reading's faults say why.
+
+        Raises nothing, and comes back within a second or so.
+        """
+        try:
+            self._last = self._question.answer()
+        except Unanswered as exc:
+            if self._last is None or exc.for_s >= SILENT_AFTER_S:
+                return self._blind(SILENCE)
+        return self._last
+
+    def close(self) -> None:
+        """Do nothing where the driver still holds a thread of ours."""
+        if self._nvml is not None and not self._question.is_open:
+            self._nvml.close()
+            self._nvml = None
+
+    def _look(self) -> Reading:
         try:
             nvml = self._session()
         except NoDriver as exc:
@@ -29,11 +49,6 @@ class Sight:
             return self._blind(Fault(FaultKind.LOST, "the driver does not list the device"))
         reading = nvml.read(self._device)
         return replace(reading, faults=(*reading.faults, *nvml.xid_faults(self._device)))
-
-    def close(self) -> None:
-        if self._nvml is not None:
-            self._nvml.close()
-            self._nvml = None
 
     def _session(self) -> Nvml:
         if self._nvml is not None:

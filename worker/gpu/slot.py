@@ -109,7 +109,7 @@ class Slot:
             log.warning("worker_ended", worker=self.name, how=self._last_end, lived_s=round(lived_s, 1))
 
     def _kill_if_stuck(self, reading: Reading | None, now: float) -> None:
-        if reading is not None and not reading.faults:
+        if reading is not None and not reading.failures:
             self._failing_since = None
             return
         self._failing_since = self._failing_since or now

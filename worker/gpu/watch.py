@@ -17,7 +17,7 @@ from worker.gpu.report import REPORT_EVERY_S, State
 from worker.logs import get_logger
 from worker.patience import AWAY
 from worker.readiness import Load
-from worker.streams.requests import all_requests
+from worker.streams.requests import is_at_work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from worker.gpu.readings import Reading
     from worker.gpu.renewal import Renewal
     from worker.gpu.sight import Sight
+    from worker.gpu.turn import Turn
     from worker.readiness import Child
 
 log = get_logger(__name__)
 
 LOOK_EVERY_S = 1.0
 ENDS_WITHIN_S = 10.0
+OTHERS_TURN = Admission(admitted=False, reason="another worker of its device loads its model first")
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,14 @@ class Watch:
 
     A fault that NVML sees ends the worker at once, and its job goes back uncounted. One that only the child
     saw (CUDA failed) ends it after the job has gone back by the child's own word, counted: the recording may
-    be why, and would fault every device in turn.
+    be why, and would fault every device in turn. A driver that does not answer ends nothing: the gate closes,
+    and what runs goes on for as long as CUDA does.
 
     Args:
         sight: None on the CPU.
         need_bytes: What the engine needs of the device.
         publish: Called every REPORT_EVERY_S; may raise one of AWAY.
+        turn: Among the workers of the device.
         hindrance: What else keeps the worker from taking jobs for now, if so; never blocks.
     """
 
@@ -67,9 +71,12 @@ class Watch:
         child: Child,
         renewal: Renewal,
         publish: Callable[[View], None],
+        turn: Turn | None = None,
         hindrance: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._sight = sight
+        self._turn = turn
+        self._has_turn = True
         self._need_bytes = need_bytes
         self._limits = limits
         self._child = child
@@ -87,7 +94,7 @@ class Watch:
     def install(self) -> None:
         """For the parent, before Celery starts: by the first look the first child loads its engine or not."""
         self._look()
-        self._child.let_preload(self._admission.admitted)
+        self._child.let_preload(self._admission.admitted and self._has_turn)
         worker_ready.connect(self._start, weak=False)
         worker_shutting_down.connect(self._drain, weak=False)
 
@@ -98,17 +105,20 @@ class Watch:
             and self._child.is_up()
             and not self._renewal.is_on
             and self._admission.admitted
+            and self._has_turn
             and self._is_fresh()
             and self._hindrance() is None
         )
 
     def end(self) -> None:
-        """Stop looking; after this nothing is published, unless the driver has not answered for a while."""
+        """Stop looking; after this nothing is published, unless Redis has not answered for a while."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join(ENDS_WITHIN_S)
-            if self._thread.is_alive():  # in the driver, which would hold this thread, too
+            if self._thread.is_alive():
                 return
+        if self._turn is not None:
+            self._turn.leave()
         if self._sight is not None:
             self._sight.close()
 
@@ -136,7 +146,7 @@ class Watch:
     def _tick(self) -> None:
         self._look()
         self._end_on_fault()
-        busy = bool(all_requests())
+        busy = is_at_work()
         if not self._draining:
             self._renewal.look(self._child, time.monotonic(), busy=busy)
         if time.monotonic() - self._published_at >= REPORT_EVERY_S:
@@ -153,13 +163,20 @@ class Watch:
         )
         if before.admitted != self._admission.admitted:
             log.info("admission_changed", admitted=self._admission.admitted, reason=self._admission.reason)
+        if self._turn is not None:
+            self._has_turn = self._turn.look(
+                may_load=self._admission.admitted and not self._draining,
+                loaded=self._child.is_loaded(),
+                at_work=is_at_work(),
+                now=time.monotonic(),
+            )
 
     def _end_on_fault(self) -> None:
         if self.fault is not None:
             return
-        if self._reading is not None and self._reading.faults:
-            self._end_with(self._reading.faults[0], signal.SIGQUIT)
-        elif self._child.cuda_failure is not None and not all_requests():
+        if self._reading is not None and self._reading.failures:
+            self._end_with(self._reading.failures[0], signal.SIGQUIT)
+        elif self._child.cuda_failure is not None and not is_at_work():
             self._end_with(Fault(FaultKind.CUDA, self._child.cuda_failure), signal.SIGTERM)
 
     def _end_with(self, fault: Fault, signum: signal.Signals) -> None:
@@ -174,9 +191,11 @@ class Watch:
         failure = self.fault.text if self.fault is not None else self._child.cuda_failure
         if failure is not None:
             return State.FAULTY, failure
+        if self._reading is not None and self._reading.faults:  # silence, or what ends it in a moment
+            return State.FAULTY, self._reading.faults[0].text
         if self._draining:
             return State.DRAINING, "it takes no new job, and ends"
-        if all_requests():
+        if is_at_work():
             return State.BUSY, "it works on a job"
         return self._idle_state()
 
@@ -184,11 +203,14 @@ class Watch:
         if self._renewal.is_on or not self._child.is_up():
             return State.LOADING, _loading(self._child.state)
         admission = self._judged()
-        return State.READY if admission.admitted else State.REFUSING, admission.reason
+        fine = admission.admitted or admission is OTHERS_TURN
+        return State.READY if fine else State.REFUSING, admission.reason
 
     def _judged(self) -> Admission:
         hindrance = self._hindrance()
-        return self._admission if hindrance is None else Admission(admitted=False, reason=hindrance)
+        if hindrance is not None:
+            return Admission(admitted=False, reason=hindrance)
+        return self._admission if self._has_turn else OTHERS_TURN
 
 
 def _loading(state: Load) -> str:

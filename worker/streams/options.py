@@ -75,6 +75,8 @@ def recommended_settings() -> dict[str, Any]:
         "task_reject_on_worker_lost": True,
         # More than one entry a child would wait behind a long job while other workers are idle.
         "worker_prefetch_multiplier": 1,
+        # Nor does a countdown that is held here, or was, give credit for one.
+        "worker_disable_prefetch": True,
         # A reconnect is no reason to stop a job: its lease goes on.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # Without it a job that ends while Redis is away has failed, its work thrown away.

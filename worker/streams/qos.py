@@ -42,6 +42,11 @@ class QoS(RedisQoS):
             self.channel.leases.ack(delivery_tag)
         self._quick_ack(delivery_tag)
 
+    def give_back(self, delivery_tag: str, why: str) -> None:
+        """Put a stream's delivery back to the front of its queue: it has not been tried."""
+        self.channel.leases.give_back(delivery_tag, counted=False, why=why)
+        self._quick_ack(delivery_tag)
+
     def restore_unacked_once(self, stderr: Any = None) -> None:
         """The channel is going: by a shutdown, or by a reconnect, while children work on.
 

@@ -18,6 +18,12 @@ def all_requests() -> set[Any]:
     return set(state.requests.values()).union(*map(_snapshot, weak_sets))
 
 
+def is_at_work() -> bool:
+    """Whether a child works on a request or will at once; those that wait for their time keep none busy."""
+    state = _state()
+    return state is not None and bool(_snapshot(state.active_requests) or _snapshot(state.reserved_requests))
+
+
 def running_leases() -> set[str]:
     """Leases of the attempts that a child is working on."""
     state = _state()

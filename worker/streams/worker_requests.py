@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import Reject
+from celery.worker import state
 from celery.worker.request import Request as CeleryRequest
 
 from worker.streams.keys import is_lease_id
@@ -20,6 +21,12 @@ _LONGEST_WHY = 300
 
 class Request(CeleryRequest):
     """Celery rejects a dead attempt's message without a reason; its lease keeps it until then."""
+
+    def revoked(self) -> bool:
+        """Celery forgets a request that it revokes itself, not one that lost its lease before its start."""
+        if self._already_revoked:
+            state.task_ready(self)
+        return bool(super().revoked())
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
         self._note(exc_info)

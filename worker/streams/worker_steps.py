@@ -26,9 +26,10 @@ class FenceStep(bootsteps.StartStopStep):
 
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
-        from worker.streams import worker_requests  # noqa: PLC0415  publishers must not load Celery's worker
+        from worker.streams import due, worker_requests  # noqa: PLC0415  publishers must not load Celery's worker
 
         worker_requests.use_for(parent.app)  # all steps are made before the first, so Tasks, starts
+        due.ask_when_due(parent)
 
     def start(self, parent: Any) -> None:
         hooks.stop_attempt = Fence(parent.pool).stop_attempt
