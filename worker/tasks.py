@@ -25,6 +25,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from celery.exceptions import Ignore, Reject, Retry
+from redis.exceptions import RedisError
 from structlog.contextvars import bound_contextvars
 
 from worker.cache import remove_expired
@@ -49,7 +50,7 @@ from worker.jobs.options import JobOptions
 from worker.jobs.owners import OwnerBooks
 from worker.jobs.record import FORMAT
 from worker.logs import get_logger
-from worker.patience import AWAY, is_away, patiently
+from worker.patience import is_away, patiently
 from worker.progress import CONVERT, FETCH, Abandoned, Reporter
 from worker.tools import Tools
 from worker.tracing import NO_SPAN, Span, Steps
@@ -344,7 +345,7 @@ class Attempt:
             if record and record.started_at and record.ended_at:
                 # How fast a URL's server was says nothing of the next job's.
                 self.tools.count_job(record, speed_tells=not self.url and not only_delivered)
-        except AWAY as exc:
+        except RedisError as exc:
             log.warning("job_not_counted", error=type(exc).__name__)
 
     def _said_before(self, **fields: object) -> bool:

@@ -96,7 +96,7 @@ class Tools:
             self.child.note(error)
 
     def count_job(self, record: JobRecord, *, speed_tells: bool) -> None:
-        """Count a job that has ended, and learn how fast jobs go. Raises one of AWAY.
+        """Count a job that has ended, and learn how fast jobs go. Raises redis.RedisError.
 
         Args:
             speed_tells: The attempt's time went into transcribing.

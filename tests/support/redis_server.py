@@ -70,6 +70,21 @@ class RedisServer:
             finally:
                 client.config_set("maxmemory", 0)
 
+    @contextmanager
+    def unable_to_save(self) -> Iterator[None]:
+        """Meanwhile its snapshots fail, as on a full disk: it refuses all writes (MISCONF)."""
+        blocker = self.folder / "dump.rdb"
+        with self.client() as client:
+            client.config_set("save", "3600 1000000")
+            blocker.mkdir()
+            try:
+                self._save_until(client, "err")
+                yield
+            finally:
+                blocker.rmdir()
+                self._save_until(client, "ok")
+                client.config_set("save", "")
+
     @property
     def pid(self) -> int:
         assert self._process is not None
@@ -78,6 +93,15 @@ class RedisServer:
     def _argv(self) -> list[str]:
         program, *options = redis_argv(self.port, self.folder)
         return [os.environ.get(OTHER_SERVER, program), *options]
+
+    @staticmethod
+    def _save_until(client: redis.Redis, status: str) -> None:
+        client.bgsave()
+        wait_until(
+            lambda: client.info("persistence")["rdb_last_bgsave_status"] == status,
+            10,
+            f"a snapshot: {status}",
+        )
 
     def _end(self, signum: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:

@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from celery.exceptions import Ignore, Reject, Retry
 
+from tests.support.redis_server import RedisServer
 from worker.cache import Cache
 from worker.engines.protocol import Transcript
 from worker.errors import Interrupted, JobError, NotAudio, SourceUnavailable
 from worker.jobs import Fence, JobRecord, JobState, JobStore, new_task_id
+from worker.measures import MEASURES_KEY, count_job
 from worker.progress import Abandoned
 from worker.settings import Settings
 from worker.tasks import Attempt, as_job_error, attempt_job, retry_delay_s
 from worker.tracing import OFF
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import redis
@@ -134,6 +137,45 @@ def test_a_commit_whose_answer_got_lost_counts_when_it_is_repeated(
     first = attempt.record()
     assert attempt.record() == first
     assert [path.name for path in attempt.folder.path.iterdir()] == [first["result"]]
+
+
+class CountsOnBadDisk(FakeTools):
+    """Its server can't write to its disk while an ended job is counted."""
+
+    def __init__(self, server: RedisServer, client: redis.Redis, folder: Path) -> None:
+        super().__init__(client, folder)
+        self.server = server
+        self.client = client
+
+    def count_job(self, record: JobRecord, *, speed_tells: bool) -> None:
+        with self.server.unable_to_save():
+            count_job(self.client, record, "whisper", speed_tells=speed_tells)
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path / "redis").start()
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize("ends", ["completed", "failed"])
+def test_an_end_stands_though_the_server_refuses_to_count_it(
+    own_server: RedisServer, tmp_path: Path, ends: str
+) -> None:
+    with own_server.client() as client:
+        client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+        tools = CountsOnBadDisk(own_server, client, tmp_path / "cache")
+        task_id = job(tools)
+        _, attempt = attempt_at(tools, client, task_id)
+        attempt.load()
+        if ends == "completed":
+            attempt.settle(TRANSCRIPT)
+            assert attempt.record()["task_id"] == task_id
+        else:
+            attempt.fail(NotAudio("no"))
+        assert state(tools, task_id)[0] == ends
+        assert client.hgetall(MEASURES_KEY) == {}
 
 
 def test_a_final_error_fails_the_job_once_and_keeps_its_input(tools: FakeTools, client: redis.Redis) -> None:
