@@ -33,6 +33,7 @@ import redis
 from ops.stack import free_port, redis_argv
 from worker import streams
 from worker.app import create_app
+from worker.attempt import Attempt
 from worker.engines.checkpoints import NO_CHECKPOINTS
 from worker.engines.protocol import Checkpoints, Options, Transcript
 from worker.engines.whisper import WhisperEngine
@@ -41,7 +42,7 @@ from worker.jobs import JobRecord, JobState, new_task_id
 from worker.logs import configure_logging
 from worker.settings import Settings
 from worker.streams.keys import QueueKeys, lease_id
-from worker.tasks import TRANSCRIBE_QUEUE, Attempt
+from worker.tasks import TRANSCRIBE_QUEUE
 from worker.tools import Tools
 
 if TYPE_CHECKING:

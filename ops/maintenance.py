@@ -16,13 +16,14 @@ from ops import keeping
 from worker import streams
 from worker.app import MAINTENANCE_QUEUE, TRANSCRIBE_QUEUE
 from worker.cache import remove_expired, remove_orphans, remove_strays
+from worker.claim import summary
 from worker.delivery.bucket import not_delivered
 from worker.errors import Cancelled, WorkerLost
 from worker.jobs import Fence, JobRecord, JobState, MoveOutcome, Priority
 from worker.logs import get_logger
 from worker.measures import count_end
 from worker.resources import create_cache, create_client, create_store
-from worker.tasks import publish, summary
+from worker.tasks import publish
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 from celery.worker.request import Request
 
 from tests.support.waiting import wait_until
+from worker.attempt import Attempt
 from worker.delivery import s3
 from worker.jobs import JobStore
 from worker.progress import Reporter
 from worker.running import Post, run_worker
 from worker.settings import load_settings
 from worker.sources import convert
-from worker.tasks import Attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,14 +10,16 @@ import pytest
 from celery.exceptions import Ignore, Reject, Retry
 
 from tests.support.redis_server import RedisServer
+from worker.attempt import Attempt
 from worker.cache import Cache
 from worker.engines.protocol import Transcript
 from worker.errors import Interrupted, JobError, NotAudio, SourceUnavailable
 from worker.jobs import Fence, JobRecord, JobState, JobStore, new_task_id
 from worker.measures import MEASURES_KEY, count_job
+from worker.outcomes import as_job_error, retry_delay_s
 from worker.progress import Abandoned
 from worker.settings import Settings
-from worker.tasks import Attempt, as_job_error, attempt_job, retry_delay_s
+from worker.tasks import attempt_job
 from worker.tracing import OFF
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ import pytest
 from worker.app import create_app
 from worker.errors import EngineFailed, EngineUnavailable, GpuFault, Interrupted, OutOfGpuMemory
 from worker.gpu.renewal import Renewal
+from worker.outcomes import as_job_error
 from worker.readiness import Child, Load
 from worker.settings import Settings
-from worker.tasks import as_job_error, tools_of
+from worker.tasks import tools_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
