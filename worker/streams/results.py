@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from celery.backends.base import DisabledBackend
@@ -10,6 +11,10 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
 if TYPE_CHECKING:
     from celery import Celery
+
+
+# The server can't write to its disk. redis-py puts words of its own before what a pipeline's command met.
+_CANNOT_SAVE = re.compile(r"(Command # \d+ .* of pipeline caused error: )?MISCONF ", re.DOTALL)
 
 
 class RedisBackend(CeleryBackend):
@@ -37,7 +42,7 @@ def is_passing_refusal(exc: Exception) -> bool:
     """Whether the server will take the same write once it has room, or a disk, or is a primary again."""
     if isinstance(exc, (OutOfMemoryError, ReadOnlyError)):
         return True
-    return isinstance(exc, ResponseError) and str(exc).startswith("MISCONF")  # it can't write to its disk
+    return isinstance(exc, ResponseError) and bool(_CANNOT_SAVE.match(str(exc)))
 
 
 def use_for(app: Celery) -> None:
