@@ -138,6 +138,7 @@ class Terminal:
             return self.popen.wait(timeout_s)
         finally:
             self.popen.kill()
+            self.popen.wait()
             self._reader.join()
             os.close(self._ours)
 
