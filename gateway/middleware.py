@@ -86,6 +86,7 @@ class Exchange:
         self.request_id = request_id_of(self._headers)
         self._began = time.monotonic()
         self._body_pending = has_body(self._headers)
+        self._body_asked_for = "expect" not in self._headers  # else the client waits for "100 Continue"
         self._status = 0
         self._received_bytes = self._sent_bytes = 0
         self._duration_ms = 0.0
@@ -106,6 +107,7 @@ class Exchange:
             self._log()
 
     async def receive(self) -> Message:
+        self._body_asked_for = True
         message = await self._receive()
         size_bytes = len(message.get("body", b""))
         self._received_bytes += size_bytes
@@ -128,7 +130,7 @@ class Exchange:
 
     async def _send_last(self, message: Message) -> None:
         self._duration_ms = round((time.monotonic() - self._began) * 1000, 1)
-        if self._body_pending and "expect" not in self._headers:
+        if self._body_pending and self._body_asked_for:
             await self._send({**message, "more_body": True})
             await self._linger()
             message = {**message, "body": b""}

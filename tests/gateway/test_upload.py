@@ -150,6 +150,21 @@ def test_a_client_that_waits_for_100_continue_is_refused_without_one(served: Ser
         assert connection.recv(1) == b""  # closed at once: nobody has to read a body on
 
 
+def test_a_client_that_was_told_to_continue_reads_the_answer_that_stops_it(limited: Service) -> None:
+    """As curl sends what it reads from a pipe."""
+    piece = b"10000\r\n" + bytes(CHUNK) + b"\r\n"
+    with connect(limited) as connection:
+        connection.sendall(post_head("Transfer-Encoding: chunked", "Expect: 100-continue"))
+        assert connection.recv(65536).startswith(b"HTTP/1.1 100 ")
+        part = PART_HEAD + wav(CHUNK)
+        connection.sendall(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+        for _ in range(1000):
+            connection.sendall(piece)
+        connection.sendall(b"0\r\n\r\n")
+        assert read_answer(connection)[0] == 413
+    assert_nothing_left(limited, [])
+
+
 def test_too_large_while_it_arrives(limited: Service) -> None:
     """A chunked body declares no length. The client, still sending, reads the answer all the same."""
 
