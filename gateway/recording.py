@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from worker.cache import Cache, JobFolder
 
-BLOCK_BYTES = 1024 * 1024  # handed to a thread at once
+BLOCK_BYTES = 1024 * 1024  # handed to a thread at once, while uploads are few
+SMALLEST_BLOCK_BYTES = 64 * 1024
+HELD_BYTES = 64 * 1024 * 1024  # what all uploads together may gather for their next blocks
 SHORT_BYTES = 128 * 1024  # of a body that lies in the kernel before any answer could stop it
 BUFFER_BYTES = 64 * 1024  # for the odd small piece: a whole block passes it by
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -115,6 +117,11 @@ class RecordingFile:
         self._folder.create()
         self._file = self._folder.input.open("xb", buffering=BUFFER_BYTES)
         return self._file
+
+
+def block_bytes(uploads: int) -> int:
+    """How much each of so many uploads may gather: a thousand that are slow must not hold a GiB."""
+    return min(BLOCK_BYTES, max(SMALLEST_BLOCK_BYTES, HELD_BYTES // max(uploads, 1)))
 
 
 def empty() -> EmptyRecording:

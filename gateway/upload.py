@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from threading import Lock
@@ -20,7 +21,7 @@ from gateway.errors import InvalidRequest, UploadStalled
 from gateway.form import RecordingForm, boundary_of, clean_name
 from gateway.job_request import QUERY_FIELDS, repeated_field, unknown_field
 from gateway.outputs import NOWHERE, Outputs
-from gateway.recording import BLOCK_BYTES, SHORT_BYTES, RecordingFile, empty, too_large
+from gateway.recording import SHORT_BYTES, RecordingFile, block_bytes, empty, too_large
 from worker.errors import BadRequest
 from worker.jobs import new_task_id
 from worker.jobs.record import ANONYMOUS
@@ -28,7 +29,7 @@ from worker.sources.addresses import PUBLIC_ONLY
 from worker.sources.rules import UrlRules, name_in
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator
 
     from fastapi import Request
 
@@ -87,6 +88,7 @@ class Receiver:
         self._outputs = outputs
         self._limit_bytes = limit_bytes
         self._idle_s = idle_s
+        self._uploads = 0  # being read
         # Threads of their own: requests that wait for a frozen Redis must not stop uploads, nor these them.
         self._writers = ThreadPoolExecutor(WRITERS, "upload")
         self._finishers = ThreadPoolExecutor(FINISHERS, "accept")
@@ -161,11 +163,20 @@ class Receiver:
         try:
             if not is_short:
                 await _in_thread(self._finishers, begin)
-            rest = await self._read(request, body, recording, is_short=is_short)
+            with self._counted():
+                rest = await self._read(request, body, recording, is_short=is_short)
             return await _in_thread(self._finishers, finish, rest)
         except BaseException:
             await asyncio.shield(_in_thread(self._writers, handover.call_off))
             raise
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._uploads += 1
+        try:
+            yield
+        finally:
+            self._uploads -= 1
 
     def _body(self, request: Request, recording: RecordingFile) -> Body:
         query = query_of(request)
@@ -204,7 +215,7 @@ class Receiver:
                 chunks.append(chunk)
                 size += len(chunk)
                 is_first = not (is_short or recording.is_open)
-                if is_first or size >= BLOCK_BYTES or time.monotonic() - last > WRITE_EVERY_S:
+                if is_first or size >= block_bytes(self._uploads) or time.monotonic() - last > WRITE_EVERY_S:
                     await writing
                     writing = _in_thread(self._writers, _feed, body, chunks)
                     chunks, size, last = [], 0, time.monotonic()
@@ -273,8 +284,9 @@ async def _unstalled(request: Request, idle_s: float) -> AsyncIterator[bytes]:
 
 
 def declared_bytes(request: Request) -> int | None:
-    """The body's size by its Content-Length, which the HTTP server has checked to be a number."""
-    return int(length) if (length := request.headers.get("content-length")) else None
+    """The body's size by its Content-Length, which the HTTP server has checked to be a number of 64 bits."""
+    length = request.headers.get("content-length")
+    return int(length.lstrip("0") or "0") if length else None  # int() refuses thousands of digits, zeros too
 
 
 def content_type(request: Request) -> str:

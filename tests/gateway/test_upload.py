@@ -135,6 +135,13 @@ def test_malformed_bodies(served: Service, content_type: str, content: bytes, st
     assert_nothing_left(served, before)
 
 
+def test_a_content_length_with_thousands_of_zeros(served: Service) -> None:
+    sent = PART_HEAD + wav() + b"\r\n--B--\r\n"
+    with connect(served) as connection:
+        connection.sendall(post_head(f"Content-Length: {len(sent):05000}") + sent)
+        assert read_answer(connection)[0] == 202
+
+
 def test_too_large_by_its_content_length_is_refused_before_the_body(served: Service) -> None:
     with connect(served) as connection:
         connection.sendall(post_head(f"Content-Length: {5 * 1024**3}"))
@@ -274,6 +281,28 @@ def test_slow_uploads_do_not_stop_others(served: Service) -> None:
         for connection in connections:
             connection.close()
     wait_until(lambda: len(folders(served)) < before + 60, 10, "the unfinished uploads to be removed")
+
+
+def test_many_slow_uploads_do_not_each_hold_a_block(served: Service) -> None:
+    """Each sends nearly a block and stops: most of that goes to the disk, where one alone might hold it."""
+    before = set(folders(served))
+    connections = [connect(served) for _ in range(200)]
+
+    def written_bytes() -> list[int]:
+        inputs = [Cache(served.cache).folder(name).input for name in set(folders(served)) - before]
+        return [path.stat().st_size for path in inputs if path.exists()]
+
+    try:
+        for connection in connections:
+            connection.sendall(post_head("Content-Length: 2000000") + PART_HEAD + wav(100))
+        wait_until(lambda: len(written_bytes()) == 200, 20, "all uploads to be under way")
+        for connection in connections:
+            connection.sendall(bytes(900_000))
+        wait_until(lambda: min(written_bytes()) > 500_000, 20, "the better part to be written")
+    finally:
+        for connection in connections:
+            connection.close()
+    wait_until(lambda: not written_bytes(), 20, "the unfinished uploads to be removed")
 
 
 def test_a_large_upload_takes_no_memory(served: Service, jobs: Jobs) -> None:
