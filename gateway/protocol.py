@@ -6,8 +6,9 @@ requests that nobody has answered yet, and a connection that never completes a h
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -37,12 +38,43 @@ class OrderedFlow(FlowControl):
             super().resume_reading()
 
 
+class Parser(httptools.HttpRequestParser):
+    """httptools', for a server that speaks nothing but HTTP/1.1.
+
+    Of a request that offers another protocol httptools reads no body, though a server may ignore the offer
+    (RFC 9110, 7.8) and Java's client makes it by default. Such a head is parsed a second time without it.
+    """
+
+    def __init__(self, protocol: BoundedProtocol) -> None:
+        super().__init__(protocol)
+        self._protocol = protocol
+        self.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+
+    def feed_data(self, data: bytes) -> None:  # type: ignore[override]  # uvicorn has nothing but bytes
+        try:
+            super().feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            # Another parser, as this one takes nothing more after a request that ends its connection.
+            self._protocol.parser = Parser(self._protocol)
+            self._protocol.parser.feed_data(self._protocol.take_back() + data[offer.args[0] :])
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. There is no request yet, so its refusal is no problem body."""
 
+    _taken_back = b""
     _in_head = True  # from the end of one request to the end of the next one's head
     _head_bytes = 0  # received since there was a request or a piece of its body
     _deadline: asyncio.TimerHandle | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.parser = Parser(self)
+
+    def take_back(self) -> bytes:
+        """The head that is to be parsed again."""
+        head, self._taken_back = self._taken_back, b""
+        return head
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
@@ -74,6 +106,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= MOST_AHEAD:
             raise TooManyAhead  # httptools stops, and uvicorn calls send_400_response
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._taken_back = self._head_without_offer()
+            return
         self._in_head = False
         self._disarm()
         super().on_headers_complete()
@@ -90,9 +125,17 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._taken_back:
+            return
         self._in_head = True
         self._head_bytes = 0
         super().on_message_complete()
+
+    def _head_without_offer(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
 
     def _may_answer(self) -> bool:
         """Whether a refusal written now is taken for one of what came last.

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 import psutil
+import pytest
 
 from gateway.protocol import MOST_AHEAD
 from tests.gateway.jobs import MIB, wav
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from tests.gateway.jobs import Jobs
     from tests.support.service import Service
 
+OFFER = ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk"]
 PING = b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
@@ -112,3 +114,26 @@ def test_a_flood_of_requests_sent_ahead_is_not_gathered(served: Service) -> None
     assert answers <= MOST_AHEAD + 1
     assert rss_bytes(served) - before < 16 * MIB
     wait_until(lambda: served.http.get("/health/live").status_code == 200, 5, "the gateway to be well")
+
+
+@pytest.mark.parametrize("size_bytes", [44, 300_000])
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_an_offer_of_http2_takes_no_body_away(
+    served: Service, jobs: Jobs, size_bytes: int, *, is_chunked: bool
+) -> None:
+    """As Java's client and curl --http2 make it with every request on a connection without TLS."""
+    data = wav(size_bytes)
+    length = "Transfer-Encoding: chunked" if is_chunked else f"Content-Length: {size_bytes}"
+    body = f"{size_bytes:x}\r\n".encode() + data + b"\r\n0\r\n\r\n" if is_chunked else data
+    with connect(served) as connection:
+        for _ in range(2):
+            connection.sendall(raw_head(*OFFER, length) + body)
+            assert read_answer(connection)[0] == 202
+        ping = PING.replace(b"Host: test", "\r\n".join(["Host: test", *OFFER]).encode())
+        connection.sendall(ping + PING.replace(b"Host", b"Connection: close\r\nHost"))
+        assert read_to_the_end(connection).count(b'"alive"') == 2
+    with connect(served) as connection:
+        connection.sendall(raw_head("Connection: close, Upgrade", "Upgrade: h2c", length) + body)
+        assert read_to_the_end(connection).startswith(b"HTTP/1.1 202 ")
+    tasks = jobs.client.zrange(WAITING_INDEX, 0, -1)
+    assert [jobs.folder(task).input.read_bytes() == data for task in tasks] == [True] * 3
