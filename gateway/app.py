@@ -100,6 +100,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
     async with reporting(app.state.tally, services.probe):
         yield
+    await run_in_threadpool(services.receiver.close)  # needs all that is closed below
     await app.state.changes.close()
     await run_in_threadpool(services.tracing.close)
     services.client.close()

@@ -93,6 +93,14 @@ class Receiver:
         self._writers = ThreadPoolExecutor(WRITERS, "upload")
         self._finishers = ThreadPoolExecutor(FINISHERS, "accept")
 
+    def close(self) -> None:
+        """Wait for what the threads have begun, requests that a shutdown has cancelled included; blocking.
+
+        uvicorn ends the process by the signal that it got, and no thread outlives that.
+        """
+        self._finishers.shutdown()
+        self._writers.shutdown()
+
     def check(self, request: Request) -> None:
         """Refuse by the headers alone, before the body is read.
 

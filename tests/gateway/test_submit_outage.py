@@ -135,6 +135,15 @@ class LosesRedisBeforeAccepting(JobStore):
         return super().accept(record, **limits)
 
 
+class WaitsBeforeAccepting(JobStore):
+    is_in, may_go_on = threading.Event(), threading.Event()
+
+    def accept(self, record: JobRecord, **limits: Any) -> Admission:
+        self.is_in.set()
+        assert self.may_go_on.wait(20)
+        return super().accept(record, **limits)
+
+
 @contextmanager
 def serving(services: Services) -> Iterator[str]:
     """The application on a real port, in a thread of this process; its address.
@@ -202,6 +211,36 @@ def test_redis_back_in_time_to_accept(server: RedisServer, tmp_path: Path) -> No
         answer = httpx.post(f"{url}/transcribe", files=FILES, timeout=30)
         assert answer.status_code == 202
         assert httpx.get(url + answer.headers["location"]).json()["position"] == 1
+
+
+def test_a_shutdown_that_can_not_wait_parts_no_steps(server: RedisServer, tmp_path: Path) -> None:
+    """The request is cancelled; the process ends once its thread has accepted and published the job."""
+    services = services_on(server, tmp_path / "cache")
+    store = WaitsBeforeAccepting(services.client, group=GROUP, expiry_s=3600)
+    listener = listen(services.settings)
+    config = server_config(create_app(services.settings, dataclasses.replace(services, store=store)))
+    config.timeout_graceful_shutdown = 1
+    gateway = uvicorn.Server(config)
+    thread = threading.Thread(target=gateway.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        sent = PART_HEAD + wav() + b"\r\n--B--\r\n"
+        with socket.create_connection(listener.getsockname(), timeout=10) as connection:
+            connection.sendall(post_head(f"Content-Length: {len(sent)}") + sent)
+            assert store.is_in.wait(10)
+            gateway.should_exit = True
+            thread.join(4)  # the time to be cancelled in, and more
+            assert thread.is_alive()
+            store.may_go_on.set()
+            thread.join(10)
+            assert not thread.is_alive()
+    finally:
+        store.may_go_on.set()
+        listener.close()
+    ((task_id, folder),) = services.cache.folders()
+    with server.client() as client:
+        assert is_published(client, task_id)
+    assert folder.input.read_bytes() == wav()
 
 
 def test_a_crash_is_a_problem_without_its_text(server: RedisServer, tmp_path: Path) -> None:
