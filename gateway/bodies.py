@@ -126,6 +126,16 @@ def kind_of(content_type: str) -> BodyKind:
     )
 
 
+def require_plain(headers: Mapping[str, str]) -> None:
+    """Refuse a compressed body: a worker would find no audio in it. Raises UnsupportedBody."""
+    transfer = headers.get("transfer-encoding", "chunked").strip().lower()
+    content = headers.get("content-encoding", "identity").strip().lower()
+    if transfer != "chunked" or content != "identity":
+        raise UnsupportedBody(
+            "send the body as it is: no Content-Encoding is taken, nor a compressed transfer"
+        )
+
+
 def json_too_large() -> TooLarge:
     return TooLarge(f"a JSON body may have {LONGEST_JSON_BYTES} bytes at most")
 

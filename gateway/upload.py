@@ -16,7 +16,15 @@ from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote
 
-from gateway.bodies import LONGEST_JSON_BYTES, BodyKind, JsonBody, RecordingBody, json_too_large, kind_of
+from gateway.bodies import (
+    LONGEST_JSON_BYTES,
+    BodyKind,
+    JsonBody,
+    RecordingBody,
+    json_too_large,
+    kind_of,
+    require_plain,
+)
 from gateway.errors import InvalidRequest, UploadStalled
 from gateway.form import RecordingForm, boundary_of, clean_name
 from gateway.job_request import QUERY_FIELDS, repeated_field, unknown_field
@@ -109,6 +117,7 @@ class Receiver:
         """
         declared = declared_bytes(request) or 0
         kind = kind_of(content_type(request))
+        require_plain(request.headers)
         if declared > self._limit_bytes + FORM_BYTES:
             raise too_large(self._limit_bytes)
         if kind is BodyKind.JSON and declared > LONGEST_JSON_BYTES:

@@ -12,6 +12,7 @@ from tests.gateway.raw import connect, read_answer
 from tests.gateway.test_upload import CHUNK, assert_nothing_left, folders
 from tests.support.waiting import wait_until
 from worker.jobs import JobRecord, Priority
+from worker.jobs.keys import WAITING_INDEX
 from worker.jobs.options import JobOptions
 
 if TYPE_CHECKING:
@@ -150,6 +151,28 @@ def test_a_body_that_grows_too_large_is_refused_on_its_way(limited: Service, con
     answer = limited.http.post("/transcribe", content=body(), headers={"content-type": content_type})
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
     assert_nothing_left(limited, before)
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ("Content-Encoding: gzip", 415),
+        ("Content-Encoding: identity, br", 415),
+        ("Transfer-Encoding: gzip, chunked", 415),
+        ("Content-Encoding: Identity", 202),
+        ("Transfer-Encoding: Chunked", 202),
+    ],
+)
+def test_a_compressed_body_is_refused(served: Service, jobs: Jobs, header: str, status: int) -> None:
+    is_chunked = header.startswith("Transfer")
+    length = b"" if is_chunked else b"Content-Length: 44\r\n"
+    head = recording_head(44).replace(b"Content-Length: 44\r\n", length + header.encode() + b"\r\n")
+    with connect(served) as connection:
+        connection.sendall(head + (b"2c\r\n" + wav() + b"\r\n0\r\n\r\n" if is_chunked else wav()))
+        answered, text = read_answer(connection)
+    assert answered == status
+    assert ('"unsupported_body"' in text) == (status == 415)
+    assert jobs.client.zcard(WAITING_INDEX) == (status == 202)
 
 
 def test_an_empty_body_is_no_recording(served: Service) -> None:
