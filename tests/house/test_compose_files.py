@@ -156,3 +156,15 @@ def test_every_alert_has_its_entry_in_the_runbook() -> None:
     rules = yaml.safe_load((ROOT / "ops/prometheus/alerts.yml").read_text())["groups"][0]["rules"]
     page = (ROOT / "docs/operations.md").read_text()
     assert [rule["alert"] for rule in rules if f"### {rule['alert']}\n" not in page] == []
+
+
+def test_the_page_names_the_figures_that_there_are_and_no_others() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    _, _, table = page.partition("| figures, all with the prefix `transcription_` |")
+    rows = [row.split("|")[1] for row in table.partition("\n\n")[0].splitlines()[2:]]
+    named = {name.removesuffix("_total") for row in rows for name in re.findall(r"`([a-z_*]+)`", row)}
+    families = tuple(name.removesuffix("*") for name in named if name.endswith("*"))
+    other_words = {"body_bytes", "in_flight", "metrics_listening", "metrics_unavailable", "size_bytes"}
+    there = metric_names() - other_words
+    assert {name for name in named if not name.endswith("*")} <= there
+    assert {name for name in there if not name.startswith(families)} <= named
