@@ -97,7 +97,9 @@ def probe_redis(services: Services) -> str:
 
 
 def probe_cache(services: Services) -> str:
-    services.cache.require_space()
+    shortage = services.cache.shortage()
+    if shortage:
+        raise ServiceError(shortage)
     require_own_cache(services.probe, services.cache)
     with tempfile.TemporaryFile(dir=services.cache.jobs) as file:
         file.write(b"x")

@@ -45,7 +45,7 @@ def health(settings: Settings, host: str) -> int:
     try:
         reports = read_reports(create_client(settings, timeout_s=3.0), now)
     except AWAY:
-        sys.stderr.write("error: Redis does not answer\n")
+        sys.stderr.write("error: Redis does not answer: see REDIS_URL\n")
         return 1
     verdict = judge_all([one for one in reports if one.worker.endswith(f"@{host}")], now).verdict
     sys.stdout.write(f"{verdict.colour}: {verdict.reason}\n")

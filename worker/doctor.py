@@ -21,6 +21,7 @@ from worker.gpu.admission import Limits, admit
 from worker.gpu.nvml import DriverFault, NoDriver, Nvml
 from worker.gpu.question import Question, Unanswered
 from worker.gpu.readings import SILENCE
+from worker.patience import AWAY
 from worker.resources import create_cache, create_client
 
 if TYPE_CHECKING:
@@ -155,14 +156,19 @@ def examine_redis(settings: Settings) -> Finding:
         # Managed servers may not show their configuration.
         try:
             policy = _configured(client, "maxmemory-policy")
+            fsync = _configured(client, "appendfsync")
         except redis.ResponseError:
-            policy = "not shown"
+            policy = fsync = "not shown"
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
         return Finding(Grade.FAIL, "redis", f"version {version} is too old: 6.2 or newer is needed")
     if not int(info.get("aof_enabled", 0)):
         return Finding(Grade.FAIL, "redis", f"{version} keeps no log: set appendonly yes, or jobs get lost")
     if policy not in ("noeviction", "not shown"):
         return Finding(Grade.FAIL, "redis", f"{version} evicts keys: set maxmemory-policy noeviction")
+    if fsync not in ("always", "not shown"):
+        return Finding(
+            Grade.WARN, "redis", f"{version} may lose the last jobs in a power cut: set appendfsync always"
+        )
     return Finding(Grade.OK, "redis", f"{version}, appendonly, maxmemory-policy {policy}")
 
 
@@ -171,7 +177,8 @@ def examine_cache(settings: Settings) -> Finding:
     settings.cache_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=settings.cache_dir) as file:
         file.write(b"x")
-    cache.require_space()
+    if shortage := cache.shortage():
+        return Finding(Grade.FAIL, "cache", shortage)
     return Finding(
         Grade.OK, "cache", f"{settings.cache_dir} is writable, {cache.free_bytes() // MIB} MiB free"
     )
@@ -182,6 +189,8 @@ def _guarded(what: str, examine_one: Callable[[Settings], Finding], settings: Se
         yield examine_one(settings)
     except ServiceError as exc:
         yield Finding(Grade.FAIL, what, exc.message)
+    except AWAY as exc:
+        yield Finding(Grade.FAIL, what, f"no answer ({type(exc).__name__}): see REDIS_URL")
     except (redis.RedisError, OSError) as exc:
         yield Finding(
             Grade.FAIL, what, f"{type(exc).__name__}: {getattr(exc, 'strerror', None) or 'no answer'}"

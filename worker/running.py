@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from celery.signals import setup_logging, worker_process_shutdown
@@ -25,6 +26,7 @@ from worker.gpu.turn import Turn
 from worker.gpu.watch import View, Watch
 from worker.guard import Guard
 from worker.heartbeat import Heart
+from worker.hindrance import HindranceWatch, first_problem
 from worker.llm_watch import required_watch
 from worker.logs import configure_logging
 from worker.measures import count_end
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
 
     from worker.jobs import JobStore
     from worker.settings import Settings
+
+
+LOOK_AT_DISK_EVERY_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -72,14 +77,14 @@ def run_worker(settings: Settings, post: Post) -> int:
     worker_process_shutdown.connect(lambda **_: tools.tracing.close(), weak=False)  # the child's last spans
     prepare_children(child, tools.preload, may_wait=post.gpu is not None)
     try:
-        llm = required_watch(settings)
-        hindrance = llm.problem if llm is not None else _no_hindrance
+        hindrances = hindrances_of(settings)
+        hindrance = partial(first_problem, hindrances)
         watch = _watch(settings, post, child, client, store, hindrance)
     except EngineUnavailable as exc:
         return refuse(client, post.name, exc.message)
     watch.install()
-    if llm is not None:
-        llm.start()
+    for one in hindrances:
+        one.start()
     streams.set_gate(watch.may_read)
     guard = Guard(
         store, settings.stall_s, lambda task_id: count_end(client, store, task_id, choose(settings).name)
@@ -102,8 +107,11 @@ def refuse(client: Redis, name: str, reason: str) -> int:
     return REFUSED_EXIT
 
 
-def _no_hindrance() -> None:
-    """Where no language model is required."""
+def hindrances_of(settings: Settings) -> list[HindranceWatch]:
+    """What is looked at besides the device. Raises EngineUnavailable, as required_watch does."""
+    llm = required_watch(settings)
+    disk = HindranceWatch("the cache's disk", create_cache(settings).shortage, LOOK_AT_DISK_EVERY_S)
+    return [disk] if llm is None else [disk, llm]
 
 
 def _watch(

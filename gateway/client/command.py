@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from gateway.client.arguments import Exit, Order, read_arguments
+from gateway.client.arguments import API_KEY, Exit, Order, read_arguments
 from gateway.client.blocking import Client
 from gateway.client.display import Screen
 from gateway.client.errors import ApiError, BadAnswer, Busy, ClientError, ServerAway, SourceChanged
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 AWAY = (ServerAway, Busy, BadAnswer)
 ALREADY_ENDED = "already_ended"
+UNAUTHORIZED = "unauthorized"
 QUESTION = "Cancel the job? y: cancel it, n: wait on, Ctrl-C: quit and leave it running [y/N] "
 
 
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             code, told = Exit.INTERRUPTED, f"interrupted: {errand.left_behind}"
         except (ClientError, OSError) as exc:
             left = f"; {errand.left_behind}" if isinstance(exc, AWAY) else ""
-            code, told = exit_of(exc), f"transcribe: {exc}{left}"
+            code, told = exit_of(exc), f"transcribe: {exc}{remedy(exc, order)}{left}"
     screen.close()
     if told:
         screen.say(told)
@@ -49,6 +50,13 @@ def exit_of(error: ClientError | OSError) -> Exit:
     if isinstance(error, SourceChanged | OSError):
         return Exit.USAGE
     return Exit.AWAY if isinstance(error, AWAY) else Exit.FAILED
+
+
+def remedy(error: ClientError | OSError, order: Order) -> str:
+    """What the command's user can do, in the command's own words: the service speaks of HTTP."""
+    if isinstance(error, ApiError) and error.code == UNAUTHORIZED:
+        return f"; the key is read from the environment variable {API_KEY}"
+    return f"; the address was {order.server} (--server)" if isinstance(error, ServerAway) else ""
 
 
 class Errand:

@@ -85,6 +85,11 @@ def test_a_disk_without_the_reserve_is_full(tmp_path: Path) -> None:
     Cache(tmp_path).require_space(1)
 
 
+def test_what_a_full_disk_lacks_is_told_by_its_setting(tmp_path: Path) -> None:
+    assert Cache(tmp_path).shortage() is None
+    assert "MIN_FREE_BYTES" in (Cache(tmp_path, min_free_bytes=2**62).shortage() or "")
+
+
 def test_expired_jobs_go_with_record_result_and_files_and_no_others(cache: Cache, store: JobStore) -> None:
     waiting, ended = accepted(cache, store), accepted(cache, store)
     store.fail(ended, code="x", message="x", step="", now=time.time() - 200, fence=Fence.NONE)

@@ -110,6 +110,7 @@ def test_the_key_comes_from_the_environment_and_is_not_shown(rogue: Callable[...
     assert server.visits[0].headers["authorization"] == "Bearer s3cret"
     assert "s3cret" not in ran.stdout + ran.stderr
     assert "unauthorized" in ran.stderr
+    assert KEY in ran.stderr
     assert "\x1b" not in ran.stderr
 
 
@@ -156,9 +157,11 @@ def test_a_refused_and_a_failed_recording(url: str, tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_away(rogue: Callable[..., Any]) -> None:
-    ran = transcribe(SAMPLE, "--server", f"http://127.0.0.1:{free_port()}")
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    ran = transcribe(SAMPLE, "--server", nowhere)
     assert ran.returncode == 3
     assert "trying again" in ran.stderr
+    assert f"{nowhere} (--server)" in ran.stderr
     assert "the service has not taken the recording" in ran.stderr
     ran = transcribe(SAMPLE, "--server", rogue(answers(202, b"<html>")).url)
     assert ran.returncode == 3

@@ -14,6 +14,7 @@ COPY = (
     '-v transcription_$volume:/volume -v "$PWD":/backup \\\n'
     "    transcription-gateway {} /backup/$volume.tar -C /volume{}; done"
 )
+NEEDS_A_DISK = "because: it needs another disk, and root to mount it"
 NEEDS_A_GPU = "because: it needs an NVIDIA GPU, and models from a hub"
 
 COMMANDS = {
@@ -34,6 +35,22 @@ COMMANDS = {
     "docker compose create": BACKUP,
     COPY.format("cf", " ."): BACKUP,
     COPY.format("xf", ""): BACKUP,
+    "docker compose stop gateway worker sweeper": NEEDS_A_DISK,
+    "mkdir -p /mnt/big/cache": NEEDS_A_DISK,
+    (
+        "docker run --rm --user 0 --entrypoint cp -v transcription_cache:/from:ro -v /mnt/big/cache:/to "
+        "transcription-gateway -a /from/. /to"
+    ): NEEDS_A_DISK,
+    "export COMPOSE_FILE=compose.cpu.yaml:bigger.yaml": NEEDS_A_DISK,
+    (
+        'docker run -d --name transcription-worker --hostname "$(hostname)" --restart unless-stopped --init '
+        "--gpus all --stop-timeout 330 \\\n"
+        "    --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --shm-size 1g "
+        "--env-file .env \\\n"
+        '    -e REDIS_URL="redis://service:$REDIS_PASSWORD@10.9.0.1:6379/0" -e CACHE_DIR=/cache '
+        "-e API_KEYS= -e WEBHOOK_SECRET= \\\n"
+        "    -v /mnt/cache:/cache -v models:/models transcription-worker:gpu"
+    ): NEEDS_A_GPU,
     "docker compose -f compose.gpu.yaml build": NEEDS_A_GPU,
     "docker compose -f compose.gpu.yaml run --rm worker prefetch": NEEDS_A_GPU,
     "docker compose -f compose.gpu.yaml run --rm worker doctor": NEEDS_A_GPU,

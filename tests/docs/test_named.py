@@ -10,7 +10,7 @@ from functools import cache
 import pytest
 import yaml
 
-from tests.docs.pages import ROOT, all_pages, prose
+from tests.docs.pages import ROOT, all_pages, blocks, prose
 from worker.settings import Settings
 
 NAMED = sorted(
@@ -68,6 +68,14 @@ def help_of(module: str, *command: str) -> str:
 )
 def test_the_stack_has_the_service(service: str) -> None:
     assert all(service in file["services"] for file in COMPOSE.values())
+
+
+def test_what_a_page_changes_of_the_stack_is_there() -> None:
+    changes = [yaml.safe_load(b.text) for b in blocks("docs/operations.md") if b.language == "yaml"]
+    assert changes
+    for part in ("services", "volumes"):
+        named_there = {name for change in changes for name in change.get(part, {})}
+        assert named_there <= set(COMPOSE["compose.cpu.yaml"][part])
 
 
 @pytest.mark.parametrize("path", named(r"(?:python )?((?:worker|gateway|ops|tests|docs|loadtest)/[\w./-]+)"))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.docs.conftest import Stack
 
 WRITTEN_FOR = "http://127.0.0.1:8000"
-LANGUAGES = {*RUNNABLE, "json", "lua", "text"}
+LANGUAGES = {*RUNNABLE, "json", "lua", "text", "yaml"}
 WITH_SNIPPETS = [
     page for page in all_pages() if page not in PAGES and any(b.language in RUNNABLE for b in blocks(page))
 ]

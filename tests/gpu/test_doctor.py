@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -69,9 +70,22 @@ def test_a_server_that_could_lose_jobs_fails(redis_server: RedisServer, client: 
         client.config_set("maxmemory-policy", "noeviction")
 
 
+def test_a_server_that_syncs_later_gets_a_warning(redis_server: RedisServer, client: redis.Redis) -> None:
+    settings = Settings.model_validate({"redis_url": redis_server.url})
+    client.config_set("appendfsync", "everysec")
+    try:
+        found = examine_redis(settings)
+    finally:
+        client.config_set("appendfsync", "always")
+    assert found.grade is Grade.WARN
+    assert "appendfsync always" in found.text
+
+
 def test_the_cache_is_tried(tmp_path: Path) -> None:
     found = examine_cache(Settings(cache_dir=tmp_path / "cache", min_free_bytes=0))
     assert found.grade is Grade.OK
+    full = examine_cache(Settings(cache_dir=tmp_path / "cache", min_free_bytes=2**62))
+    assert (full.grade, "MIN_FREE_BYTES" in full.text) == (Grade.FAIL, True)
 
 
 def test_the_whole_examination_has_an_exit_status(service: Service, machine: StubMachine) -> None:
@@ -82,7 +96,7 @@ def test_the_whole_examination_has_an_exit_status(service: Service, machine: Stu
     nobody = f"redis://127.0.0.1:{free_port()}/0"
     ill = service.start("doctor2", "worker", "doctor", DEVICE="cpu", REDIS_URL=nobody)
     assert ill.popen.wait(60) == 1
-    assert "FAIL  redis" in ill.log
+    assert re.search(r"FAIL  redis .*REDIS_URL", ill.log)
 
 
 def test_prefetch_and_check_say_whether_the_engine_is_ready(service: Service) -> None:

@@ -9,9 +9,19 @@ from typing import Any
 import pytest
 import yaml
 
+from worker.settings import Settings
+
 ROOT = Path(__file__).parents[2]
 FILES = ["compose.cpu.yaml", "compose.gpu.yaml"]
 SECRETS = ("PASSWORD", "AUTH", "KEY", "TOKEN", "SECRET")
+# Of the secrets in .env, what a process really uses; the gateway has to know only whether there is a bucket.
+BUCKET = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+NEEDED = {
+    "gateway": {"API_KEYS", "WEBHOOK_SECRET"},
+    "worker": {"HF_TOKEN", "OPENAI_API_KEY", *BUCKET},
+    "sweeper": {"WEBHOOK_SECRET", *BUCKET},
+    "exporter": set(),
+}
 OWN_IMAGES = {"gateway": "gateway/Dockerfile", "worker": "worker/Dockerfile"}
 
 
@@ -22,7 +32,8 @@ def services(file: str) -> dict[str, dict[str, Any]]:
     for name, service in content["services"].items():
         base = service.get("extends")
         inherited = services(base["file"])[base["service"]] if base else {}
-        found[name] = {**inherited, **service}
+        both = [inherited.get("environment", {}), service.get("environment", {})]
+        found[name] = {**inherited, **service, "environment": both[0] | both[1]}
     return found
 
 
@@ -44,7 +55,25 @@ def test_no_secret_has_a_value_or_a_default(file: str) -> None:
     for line in text.splitlines():
         setting = re.match(r"\s*([A-Z_]+): *(\S+)", line)
         if setting and setting[1].endswith(SECRETS):
-            assert setting[2].startswith("${"), line
+            assert setting[2].startswith(("${", '""')), line
+
+
+def secrets_of_settings() -> set[str]:
+    """Every one that .env may hold but Redis' own, which is in each process's REDIS_URL."""
+    fields = Settings.model_fields.items()
+    secret = {name.upper() for name, field in fields if "SecretStr" in str(field.annotation)}
+    return {*secret, "AWS_ACCESS_KEY_ID", "FLOWER_BASIC_AUTH"} - {"REDIS_URL"}
+
+
+@every_service
+def test_each_process_is_given_the_secrets_that_it_uses(file: str, name: str) -> None:
+    service = services(file)[name]
+    if "env_file" not in service:
+        return  # it gets what its environment names
+    emptied = {key for key, value in service["environment"].items() if value == ""}
+    told_of = {key for key, value in service["environment"].items() if value == f"${{{key}:+set}}"}
+    assert told_of == (BUCKET if name == "gateway" else set())
+    assert secrets_of_settings() - emptied - told_of == NEEDED[name]
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -127,3 +156,15 @@ def test_every_alert_has_its_entry_in_the_runbook() -> None:
     rules = yaml.safe_load((ROOT / "ops/prometheus/alerts.yml").read_text())["groups"][0]["rules"]
     page = (ROOT / "docs/operations.md").read_text()
     assert [rule["alert"] for rule in rules if f"### {rule['alert']}\n" not in page] == []
+
+
+def test_the_page_names_the_figures_that_there_are_and_no_others() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    _, _, table = page.partition("| figures, all with the prefix `transcription_` |")
+    rows = [row.split("|")[1] for row in table.partition("\n\n")[0].splitlines()[2:]]
+    named = {name.removesuffix("_total") for row in rows for name in re.findall(r"`([a-z_*]+)`", row)}
+    families = tuple(name.removesuffix("*") for name in named if name.endswith("*"))
+    other_words = {"body_bytes", "in_flight", "metrics_listening", "metrics_unavailable", "size_bytes"}
+    there = metric_names() - other_words
+    assert {name for name in named if not name.endswith("*")} <= there
+    assert {name for name in there if not name.startswith(families)} <= named

@@ -87,6 +87,19 @@ def test_a_grep_of_the_task_id_tells_all_from_the_request_to_the_end(service: Se
     assert not grep(service, "private.wav")
 
 
+def test_a_lost_lease_is_told_by_the_same_word_where_a_worker_finds_it(service: Service) -> None:
+    service.settings |= SLOW
+    service.start_gateway()
+    first = service.start_worker("first")
+    task_id = post(service, 60)
+    service.wait(lambda: first.said('"step": "simulate"'), 30, "the engine to begin")
+    first.kill()
+    service.start_worker("second")
+    service.wait_for(task_id, "completed")
+    (expired,) = [line for line in grep(service, task_id) if line["event"].startswith("lease_expired")]
+    assert expired["process"] == "second@test"
+
+
 def test_a_record_of_before_has_no_request_id_and_is_done_all_the_same(service: Service) -> None:
     service.start_gateway()
     task_id = post(service, 2)

@@ -110,6 +110,12 @@ class Cache:
         self.jobs.mkdir(parents=True, exist_ok=True)
         return shutil.disk_usage(self.jobs).total
 
+    def shortage(self) -> str | None:
+        """Why nothing is written here for now, for an operator; None where there is room."""
+        if self.free_bytes() >= self.min_free_bytes:
+            return None
+        return f"less than MIN_FREE_BYTES ({self.min_free_bytes // 1024**2} MiB) is free on the cache's disk"
+
     def require_space(self, extra_bytes: int = 0) -> None:
         """Raise DiskFull unless ``extra_bytes`` more can be written with the reserve kept free."""
         if self.free_bytes() - extra_bytes < self.min_free_bytes:

@@ -13,6 +13,7 @@ A script, a JSON object or the path of a file with one, says how it behaves; all
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -197,6 +198,10 @@ def _fill_memory(script: Script) -> None:
     del held
 
 
+def _no_space(_script: Script) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 MISBEHAVIOURS: dict[str, Callable[[Script], None]] = {
     "raise": _raise,
     "crash": _crash,
@@ -207,4 +212,5 @@ MISBEHAVIOURS: dict[str, Callable[[Script], None]] = {
     "hang": _hang,
     "hang_stubbornly": _hang_stubbornly,
     "fill_memory": _fill_memory,
+    "no_space": _no_space,
 }

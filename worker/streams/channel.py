@@ -96,7 +96,7 @@ class Channel(StreamQueues):
     def _sweep(self) -> None:
         try:
             for lost in sweep(self.redis, self.active_queues, self.options):
-                log.warning("reclaimed: %r", lost)
+                log.warning("lease_expired: %r", lost)  # the sweeper's word for it, for one grep
         except self.ResponseError as exc:  # out of memory, read-only: what expired waits for a later sweep
             log.warning("could not sweep: %s", exc)
 

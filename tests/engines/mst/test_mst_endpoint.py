@@ -12,7 +12,8 @@ import pytest
 from tests.support.waiting import wait_until
 from worker.engines.mst.endpoint import Endpoint
 from worker.errors import EngineUnavailable
-from worker.llm_watch import LanguageModelWatch, required_watch
+from worker.hindrance import HindranceWatch
+from worker.llm_watch import required_watch
 from worker.settings import Settings
 
 if TYPE_CHECKING:
@@ -127,12 +128,12 @@ class TestWatch:
             if (answer := next(answers, None)) is not None:
                 raise answer
 
-        watch = LanguageModelWatch(ask, every_s=0.02)
+        watch = HindranceWatch("a server", ask, every_s=0.02)
         watch.start()
         wait_until(watch.is_up, 5, "the second answer")
 
     def test_it_follows_the_server(self, llm: LlmServer) -> None:
-        watch = LanguageModelWatch(lambda: endpoints(llm)[0].problem(1), every_s=0.02)
+        watch = HindranceWatch("a server", lambda: endpoints(llm)[0].problem(1), every_s=0.02)
         assert not watch.is_up()
         watch.start()
         wait_until(watch.is_up, 5, "the server to be found")
