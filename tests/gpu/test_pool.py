@@ -229,7 +229,11 @@ def test_an_engine_that_can_not_be_loaded_again_costs_the_worker_not_the_job(
     script.write_text(engine_script(machine))
     pool = start_pool(service, IDLE_UNLOAD_S="2", SIMULATED_SCRIPT=str(script))
     name = f"gpu0@{HOST}"
-    service.wait(lambda: not reports(service)[name].model_loaded, 30, "the model to be unloaded")
+    service.wait(
+        lambda: (report := reports(service).get(name)) and not report.model_loaded,
+        30,
+        "the model to be unloaded",
+    )
     wait_for_state(service, name, "ready")
     script.write_text("{}{")
     task_id = service.submit()
