@@ -20,8 +20,8 @@ demo: $(READY) ## Start the whole service, transcribe the sample, print the tran
 run: $(READY) ## Keep the service up on this machine and print its addresses
 	@$(BIN)/python -m ops run
 
-# Most tests wait for leases and processes, so four at a time on two cores; a file's tests stay together.
-TEST_WORKERS ?= 4
+# Most tests wait for leases and processes, so three at a time on two cores; a file's tests stay together.
+TEST_WORKERS ?= 3
 test: $(READY) ## Run all tests
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(ARGS)
 

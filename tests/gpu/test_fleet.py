@@ -201,7 +201,9 @@ def test_the_live_table_outlives_an_outage(service: Service, machine: StubMachin
 
 def test_a_lost_worker_is_forgotten_on_demand(service: Service, machine: StubMachine) -> None:
     machine.set(Gpu("GPU-a"))
-    started(service, 1).kill()
+    pool = started(service, 1)
+    service.wait(lambda: gpus(service)[1]["workers"], 10, "the worker's first report")
+    pool.kill()
     argv = ("ops", "gpus", "--forget", f"gpu0@{HOST}")
     assert service.start("forget", *argv).popen.wait(20) == 0
     assert service.start("again", *argv).popen.wait(20) == 1

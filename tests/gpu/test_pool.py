@@ -36,6 +36,7 @@ def start_pool(service: Service, workers: int = 1, **settings: str) -> Process:
     service.start_sweeper()
     pool = service.start("pool", "worker", **settings)
     service.wait(lambda: pool.log.count('"worker_ready"') >= workers, 60, f"{workers} workers to be ready")
+    service.wait(lambda: len(reports(service)) >= workers, 10, "their first reports")
     return pool
 
 
