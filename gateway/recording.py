@@ -54,6 +54,11 @@ class RecordingFile:
     def is_open(self) -> bool:
         return self._file is not None
 
+    @property
+    def sha256(self) -> str:
+        """Of what was taken so far; empty without a digest."""
+        return self._digest.hexdigest() if self._digest else ""
+
     def write(self, data: bytes | memoryview) -> None:
         """Take the next bytes, of any number.
 

@@ -26,11 +26,12 @@ from gateway.errors import (
     WebhookNotConfigured,
 )
 from gateway.idempotency import Claim, IdempotencyKey, claimed
+from gateway.intake import Upload
 from gateway.keys import Caller
 from gateway.openapi import problems, submission
 from gateway.services import Services, ServicesOf
 from gateway.status import Links, Status, links
-from gateway.upload import Upload, declared_bytes
+from gateway.upload import declared_bytes
 from worker.errors import BadRequest, BrokerAway, DiskFull, EmptyRecording, QueueFull, TooLarge
 from worker.jobs import Admission, JobRecord, JobState, Once
 from worker.logs import get_logger

@@ -11,8 +11,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass
-from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote
 
@@ -27,6 +25,7 @@ from gateway.bodies import (
 )
 from gateway.errors import InvalidRequest, UploadStalled
 from gateway.form import RecordingForm, boundary_of, clean_name
+from gateway.intake import Intake
 from gateway.job_request import QUERY_FIELDS, repeated_field, unknown_field
 from gateway.outputs import NOWHERE, Outputs
 from gateway.recording import SHORT_BYTES, RecordingFile, block_bytes, empty, too_large
@@ -42,8 +41,8 @@ if TYPE_CHECKING:
     from fastapi import Request
 
     from gateway.bodies import Body
-    from gateway.job_request import JobRequest
-    from worker.cache import Cache, JobFolder
+    from gateway.intake import Upload
+    from worker.cache import Cache
 
 _Result = TypeVar("_Result")
 FORM_BYTES = 64 * 1024  # what boundaries and part headers may add to the recording
@@ -53,21 +52,6 @@ IDLE_S = 60.0
 WRITE_EVERY_S = 2.0
 WRITERS, FINISHERS = 32, 16
 NO_RULES = UrlRules(PUBLIC_ONLY)
-
-
-@dataclass(frozen=True)
-class Upload:
-    """A recording that is durably in the cache, or the URL of one; no record knows it yet.
-
-    Of a URL the folder is there, empty.
-    """
-
-    task_id: str
-    folder: JobFolder
-    file_name: str
-    size_bytes: int
-    request: JobRequest
-    sha256: str = ""  # of the recording, where it was asked for
 
 
 class Receiver:
@@ -150,12 +134,7 @@ class Receiver:
             BadRequest, InvalidRequest, EmptyRecording, TooLarge, UploadStalled, DiskFull,
             ClientDisconnect, and what ``admit`` and ``take`` raise
         """
-        task_id = new_task_id()
-        folder = self._cache.folder(task_id)
-        digest = hashlib.sha256() if hashed else None
-        recording = RecordingFile(self._cache, folder, self._limit_bytes, digest)
-        body = self._body(request, recording)
-        handover = _Handover(recording)
+        intake = self._intake(request, owner, hashed=hashed)
         declared = declared_bytes(request)
         is_short = declared is not None and declared <= SHORT_BYTES
 
@@ -166,26 +145,25 @@ class Receiver:
         def finish(rest: list[bytes]) -> _Result:
             if is_short:
                 begin()
-            _feed(body, rest)
-            body.finish()
-            file_name = body.file_name
-            if body.request.url is not None:
-                file_name = self._name_at(body.request.url, owner)
-                folder.create()
-            sha256 = digest.hexdigest() if digest else ""
-            upload = Upload(task_id, folder, file_name, recording.size_bytes, body.request, sha256)
-            handover.close()
-            return take(upload)
+            return intake.finish(rest, take)
 
         try:
             if not is_short:
                 await _in_thread(self._finishers, begin)
             with self._counted():
-                rest = await self._read(request, body, recording, is_short=is_short)
+                rest = await self._read(request, intake, is_short=is_short)
             return await _in_thread(self._finishers, finish, rest)
         except BaseException:
-            await asyncio.shield(_in_thread(self._writers, handover.call_off))
+            await asyncio.shield(_in_thread(self._writers, intake.call_off))
             raise
+
+    def _intake(self, request: Request, owner: str, *, hashed: bool) -> Intake:
+        task_id = new_task_id()
+        folder = self._cache.folder(task_id)
+        digest = hashlib.sha256() if hashed else None
+        recording = RecordingFile(self._cache, folder, self._limit_bytes, digest)
+        body = self._body(request, recording)
+        return Intake(task_id, folder, recording, body, lambda url: self._name_at(url, owner))
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -213,10 +191,8 @@ class Receiver:
         except BadRequest as exc:
             raise InvalidRequest(exc.message, field="url", kind="url") from exc
 
-    async def _read(
-        self, request: Request, body: Body, recording: RecordingFile, *, is_short: bool
-    ) -> list[bytes]:
-        """Feed ``body`` block by block, and return the last one; a short body is one.
+    async def _read(self, request: Request, intake: Intake, *, is_short: bool) -> list[bytes]:
+        """Feed ``intake`` block by block, and return the last one; a short body is one.
 
         The first bytes are judged at once; then one block is written while the next is read.
         """
@@ -231,10 +207,10 @@ class Receiver:
                     raise too_large(self._limit_bytes)
                 chunks.append(chunk)
                 size += len(chunk)
-                is_first = not (is_short or recording.is_open)
+                is_first = not (is_short or intake.has_begun)
                 if is_first or size >= block_bytes(self._uploads) or time.monotonic() - last > WRITE_EVERY_S:
                     await writing
-                    writing = _in_thread(self._writers, _feed, body, chunks)
+                    writing = _in_thread(self._writers, intake.feed, chunks)
                     chunks, size, last = [], 0, time.monotonic()
                 if is_first:
                     await writing
@@ -242,36 +218,6 @@ class Receiver:
         finally:
             writing.cancel()  # nobody will ask for it
         return chunks
-
-
-class _Handover:
-    """Who answers for an upload: the request that receives it, or, once closed, the job made of it."""
-
-    def __init__(self, recording: RecordingFile) -> None:
-        self._recording = recording
-        self._lock = Lock()
-        self._is_closed = self._is_off = False
-
-    def close(self) -> None:
-        """Raises CancelledError where the request has ended meanwhile; nothing is left then."""
-        with self._lock:
-            self._is_closed = not self._is_off
-        if not self._is_closed:
-            self._recording.discard()
-            raise asyncio.CancelledError
-
-    def call_off(self) -> None:
-        """Leave nothing of the upload, unless it was closed."""
-        with self._lock:
-            self._is_off = not self._is_closed
-        if self._is_off:
-            self._recording.discard()
-
-
-def _feed(body: Body, chunks: list[bytes]) -> None:
-    for chunk in chunks:
-        body.feed(chunk)
-    body.flush()
 
 
 def _in_thread(
