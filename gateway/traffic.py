@@ -25,7 +25,7 @@ import redis
 from anyio import to_thread
 
 from worker.logs import get_logger
-from worker.measures import INF, SUM
+from worker.measures import SUM, upper_bound
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -61,7 +61,7 @@ class Tally:
         self.open -= 1
         where = f"{method if method in METHODS else 'other'}|{route}"
         self._counts[f"requests|{where}|{status_class(status)}"] += 1
-        self._counts[f"seconds|{where}|{bucket(seconds)}"] += 1
+        self._counts[f"seconds|{where}|{upper_bound(SECONDS, seconds)}"] += 1
         total = f"seconds|{where}|{SUM}"
         self._sums[total] = self._sums.get(total, 0.0) + seconds
         if code:
@@ -84,10 +84,6 @@ class Tally:
 
 def status_class(status: int) -> str:
     return f"{status // _CLASS}xx" if status else "none"
-
-
-def bucket(seconds: float) -> str:
-    return next((f"{bound:g}" for bound in SECONDS if seconds <= bound), INF)
 
 
 @asynccontextmanager
@@ -139,8 +135,3 @@ def read_gateways(client: redis.Redis) -> dict[str, tuple[int, float]]:
     rows = cast("dict[str, str]", client.hgetall(GATEWAYS_KEY))
     parted = {name: row.partition("|") for name, row in rows.items()}
     return {name: (int(count), float(at)) for name, (count, _, at) in parted.items()}
-
-
-def read_traffic(client: redis.Redis) -> dict[str, float]:
-    rows = cast("dict[str, str]", client.hgetall(TRAFFIC_KEY))
-    return {name: float(value) for name, value in rows.items()}

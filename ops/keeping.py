@@ -7,9 +7,10 @@ sweepers whichever comes first looks at the cache, and not oftener than its size
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from worker.cache import survey
+from worker.measures import read_figures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +52,7 @@ def note_repair(client: redis.Redis, now: float, stuck_folders: int) -> None:
 
 def look_at_cache(client: redis.Redis, cache: Cache, now: float) -> bool:
     """Count what the cache holds, unless that was done lately for what it costs; whether it was done."""
-    last = read(client, CONTENTS_KEY)
+    last = read_figures(client, CONTENTS_KEY)
     if now - last.get("at", 0.0) < _REST * last.get("took_s", 0.0):
         return False
     found = survey(cache)
@@ -63,8 +64,3 @@ def look_at_cache(client: redis.Redis, cache: Cache, now: float) -> bool:
     }
     client.hset(CONTENTS_KEY, mapping=figures)
     return True
-
-
-def read(client: redis.Redis, key: str) -> dict[str, float]:
-    rows = cast("dict[str, str]", client.hgetall(key))
-    return {name: float(value) for name, value in rows.items()}

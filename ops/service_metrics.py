@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import HistogramMetricFamily
 
-from gateway.traffic import SECONDS, SILENT_AFTER_S, read_gateways, read_traffic
+from gateway.traffic import SECONDS, SILENT_AFTER_S, TRAFFIC_KEY, read_gateways
 from ops import keeping
 from ops.families import PREFIX, counter, cumulative, gauge, labelled_counter, labelled_gauge
 from ops.maintenance import GAUGES_KEY
 from worker import streams
 from worker.app import MAINTENANCE_QUEUE, TRANSCRIBE_QUEUE
-from worker.measures import SUM
+from worker.measures import SUM, read_figures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def gateway_metrics(client: redis.Redis, now: float) -> Iterator[Metric]:
     """Counts of all gateways together, and what those have open that were heard of lately."""
-    counts = read_traffic(client)
+    counts = read_figures(client, TRAFFIC_KEY)
     told = [count for count, at in read_gateways(client).values() if now - at <= SILENT_AFTER_S]
     yield gauge("gateways", "Gateways that were heard of lately.", len(told))
     yield gauge("gateway_requests_open", "Requests that they are at, seconds ago.", sum(told))
@@ -82,7 +82,7 @@ def queue_metrics(client: redis.Redis) -> Iterator[Metric]:
 
 def sweep_metrics(client: redis.Redis) -> Iterator[Metric]:
     """What the last sweep saw; nothing of it, where no sweeper runs."""
-    swept = keeping.read(client, GAUGES_KEY)
+    swept = read_figures(client, GAUGES_KEY)
     if swept:
         yield gauge("dead_letters", "Jobs whose every attempt died.", swept["dead"])
         yield gauge("cache_free_bytes", "Free on the cache's disk.", swept["cache_free_bytes"])
@@ -92,7 +92,7 @@ def sweep_metrics(client: redis.Redis) -> Iterator[Metric]:
 
 
 def keeping_metrics(client: redis.Redis, expiry: Expiry, now: float) -> Iterator[Metric]:
-    counts = keeping.read(client, keeping.COUNTS_KEY)
+    counts = read_figures(client, keeping.COUNTS_KEY)
     events = labelled_counter("sweeper_events", "What sweepers have done, by kind.", ["event"])
     for event in keeping.EVENTS:
         events.add_metric([event], counts.get(event, 0))
@@ -104,7 +104,7 @@ def keeping_metrics(client: redis.Redis, expiry: Expiry, now: float) -> Iterator
             "last_repair_timestamp_seconds", "When a sweeper last repaired.", counts[keeping.LAST_REPAIR]
         )
         yield gauge("cache_stuck_folders", "Folders that could not be removed.", counts[keeping.STUCK])
-    contents = keeping.read(client, keeping.CONTENTS_KEY)
+    contents = read_figures(client, keeping.CONTENTS_KEY)
     if contents:
         yield gauge("cache_files", "Files in the cache, at the last look.", contents["files"])
         yield gauge("cache_bytes", "Bytes in them.", contents["size_bytes"])

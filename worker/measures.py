@@ -17,6 +17,8 @@ from redis.exceptions import RedisError
 from worker.logs import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import redis
 
     from worker.jobs import JobRecord, JobStore
@@ -96,13 +98,22 @@ def count_end(client: redis.Redis, store: JobStore, task_id: str, engine: str) -
 
 def bucket(measure: str, value: float) -> str:
     """The upper bound of the one bucket that ``value`` is counted in."""
-    return next((f"{bound:g}" for bound in BOUNDS[measure] if value <= bound), INF)
+    return upper_bound(BOUNDS[measure], value)
+
+
+def upper_bound(bounds: Sequence[float], value: float) -> str:
+    return next((f"{bound:g}" for bound in bounds if value <= bound), INF)
+
+
+def read_figures(client: redis.Redis, key: str) -> dict[str, float]:
+    """A hash of numbers."""
+    rows = cast("dict[str, str]", client.hgetall(key))
+    return {name: float(value) for name, value in rows.items()}
 
 
 def read_samples(client: redis.Redis) -> list[Sample]:
-    found = cast("dict[str, str]", client.hgetall(MEASURES_KEY))
     samples = []
-    for name, value in sorted(found.items()):
+    for name, value in sorted(read_figures(client, MEASURES_KEY).items()):
         measure, engine, device, bound = name.split("|")
-        samples.append(Sample(measure, engine, device, bound, float(value)))
+        samples.append(Sample(measure, engine, device, bound, value))
     return samples
